@@ -1,0 +1,145 @@
+/* The configuration: one YAML file, checked whole, as plain structs.
+ *
+ * Ownership: conf_load() allocates, conf_free() frees all. Strings are the struct's own. Optional
+ *            keys have their defaults filled in: readers never see "unset" but where said here.
+ * Threads:   immutable once loaded.
+ * Units:     seconds are in _s, milliseconds in _ms, bytes in _bytes or said at the key.
+ * Errors:    conf_load() reports every mistake in the file, in the order of lines. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum {
+    CONF_BACKENDS_MAX = 32,
+    CONF_LISTENERS_MAX = 64,
+    CONF_TOKEN_KEYS_MAX = 8,
+    CONF_WORKERS_MAX = 128,
+};
+
+enum conf_listener_kind { CONF_TLS, CONF_WSS, CONF_TCP, CONF_WS };
+
+union conf_sockaddr {
+    struct sockaddr sa;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+};
+
+struct conf_listener {
+    enum conf_listener_kind kind;
+    union conf_sockaddr address; /* PORT alone: [::], both families (IPV6_V6ONLY off) */
+    bool any;                    /* PORT alone was given: where there is no IPv6, 0.0.0.0 */
+    int line;
+};
+
+struct conf_certificate {
+    char *chain, *key; /* PEM files; that they exist is checked, what is in them is tls/'s to say */
+    int line;
+};
+
+struct conf_backend {
+    char *host; /* name or address, without brackets */
+    uint16_t port;
+    int line;
+};
+
+struct conf_user {
+    char *name;
+    char *password;             /* NULL: only hashes are known */
+    char *ha1_md5, *ha1_sha256; /* lower-case hex of user:realm:password, or NULL */
+};
+
+enum conf_direction { CONF_TO_CORE, CONF_TO_ACCESS };
+enum conf_action { CONF_REMOVE, CONF_SET, CONF_ADD };
+
+struct conf_header_rule { /* N6 */
+    enum conf_direction direction;
+    enum conf_action action;
+    char *name, *value; /* value NULL: remove */
+};
+
+struct conf {
+    char *path;     /* of the file */
+    char *domain;   /* SIP domain, and the name in Via and Record-Route towards clients that did not
+                       ask for another one in the certificate */
+    char **aliases; /* more host names or addresses that clients use for this edge */
+    unsigned alias_count;
+
+    struct conf_certificate *certificates; /* the first is the default; `certificate` and
+                                              `certificates` are the same list */
+    unsigned certificate_count;
+    struct conf_listener *listeners;
+    unsigned listener_count;
+
+    struct conf_backend *backends; /* none: the embedded registrar */
+    unsigned backend_count;
+    union conf_sockaddr core4, core6; /* family 0: to be found out at start; port is filled in */
+    uint16_t core_port;               /* 5060 unless `core` says otherwise */
+
+    bool contact_path;                                /* contact: path; else mask (R6) */
+    int flow_gone_status;                             /* 430 (R7) */
+    uint8_t flow_token_keys[CONF_TOKEN_KEYS_MAX][32]; /* 64 hex digits each in the file */
+    unsigned flow_token_key_count;                    /* 0: random at start */
+
+    struct conf_user *users;
+    unsigned user_count;
+    struct {
+        char *realm;                                              /* the domain unless set */
+        unsigned min_expires_s, default_expires_s, max_expires_s; /* 60, 3600, 7200 */
+        unsigned max_bindings;                                    /* for one AOR: 10 */
+        unsigned nonce_lifetime_s;                                /* 300 */
+    } registrar;
+
+    struct {
+        char *path;     /* "/": any path is fine; else exactly this one (F5: 404) */
+        char **origins; /* allow list; none: any */
+        unsigned origin_count;
+        unsigned ping_interval_s; /* 25: idle time after which sipward pings; F8 */
+        unsigned pong_timeout_s;  /* 10 */
+    } websocket;
+
+    struct {                 /* N5, N6, N7 */
+        char **from_clients; /* removed on the way in; "P-Access-Network-Info;network-provided"
+                                removes only values with that parameter */
+        unsigned from_client_count;
+        char **to_clients; /* removed on the way out */
+        unsigned to_client_count;
+        struct conf_header_rule *rules;
+        unsigned rule_count;
+        char *client_address; /* name of the header that tells the PBX the client's address, port
+                                 and transport; NULL: none */
+    } headers;
+
+    struct {
+        size_t message_size;                  /* 65536 bytes (F6) */
+        unsigned max_forwards;                /* 70 (M2) */
+        unsigned connections;                 /* of the process; 0: from RLIMIT_NOFILE */
+        unsigned connections_per_address;     /* 0: no limit */
+        unsigned transactions;                /* of one worker: 100000 */
+        unsigned transactions_per_connection; /* 100 */
+        size_t send_queue;                    /* bytes waiting for one slow reader: 262144 (X2) */
+        unsigned handshake_timeout_s;         /* TLS: 10 (F7) */
+        unsigned upgrade_timeout_s;           /* HTTP upgrade: 10 (F7) */
+        unsigned message_timeout_s;           /* a message begun but not finished: 15 (F7) */
+        unsigned first_message_timeout_s;     /* nothing at all after the handshake: 30 (F7) */
+        unsigned idle_timeout_s;              /* nothing received for so long: 7200; 0: never */
+        unsigned stop_timeout_ms;             /* open transactions get this long at a stop: 2000 */
+    } limits;
+
+    unsigned workers; /* 0 in the file or none: one for each core */
+    int log_level;    /* enum log_level: 0 error, 1 warning, 2 info, 3 debug */
+    bool log_json;
+};
+
+/* Read and check a file. 0: *out is complete. -EINVAL: mistakes in it, each reported as
+ * one line on `errors`: "FILE:LINE: key: 'value' is wrong: what would be right". -ENOENT, -EACCES,
+ * ...: the file can't be read; reported too. -ENOMEM. */
+int conf_load(const char *path, FILE *errors, struct conf **out);
+void conf_free(struct conf **conf); /* a NULL *conf is fine */
+/* What the file and the defaults came to, for `sipward check`: no secrets. */
+void conf_print(const struct conf *conf, FILE *out);
+/* Every key with its default and one line of help, from the schema: for the documents' test. */
+void conf_print_keys(FILE *out);

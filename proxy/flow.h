@@ -1,0 +1,47 @@
+/* Flows: connections a client opened, on which requests can go back to it (RFC 5626 2.1).
+ *
+ * Ownership: a flow belongs to its table from flow_open() to flow_close(); proxy/ forgets it in
+ *            flow_close(), so a pointer to it is good until then and never kept across it.
+ *            The transport calls flow_close() exactly once, when the connection is gone for good.
+ * Threads:   a flow stays on the worker that accepted it; nothing here locks.
+ * Units:     bytes, and milliseconds of the loop clock.
+ * Errors:    0, or a negative errno value named at the function. */
+#pragma once
+
+#include <netinet/in.h>
+
+#include "proxy/str.h"
+
+struct flow;
+struct proxy;
+
+/* One for each kind of connection. */
+struct flow_transport {
+    const char *via;       /* as Via spells it: "TLS", "TCP", "WSS", "WS" (RFC 7118 5.2.1) */
+    const char *uri;       /* as a URI's transport parameter spells it: "tls", "tcp", "ws" */
+    uint16_t default_port; /* of a URI with that transport */
+    /* Send at once or queue. -EPIPE: closed or closing. -ENOBUFS: a slow reader's queue is full
+     * (the transport closes the connection itself, X2). It never calls back into proxy/ from
+     * inside send(): a close that send() causes is reported by flow_close() from the loop. */
+    int (*send)(void *conn, struct str bytes);
+    void (*close)(void *conn, const char *reason); /* start closing; flow_close() follows, later */
+};
+
+struct flow_options {
+    const struct flow_transport *transport; /* borrowed until flow_close() */
+    void *conn;
+    const struct sockaddr *peer, *local; /* copied. local: what the client connected to */
+    const char *host; /* copied. Name that the client asked for (SNI, Host) and that the certificate
+                         has; NULL: conf->domain. Goes into Via and Record-Route towards it. */
+};
+
+/* Enter an accepted connection that is ready for SIP. -EMFILE: the table is at its maximum.
+ * -ENOMEM. */
+int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t now,
+              struct flow **out);
+/* The connection is gone: its INVITEs are cancelled, its other transactions end (T6), what waits
+ * for it is answered 430. `reason` for the log and the metrics: "closed by client". */
+void flow_close(struct flow *flow, const char *reason, uint64_t now);
+
+const char *flow_name(const struct flow *flow); /* "2.17": worker and slot, for the log */
+struct str flow_peer(const struct flow *flow);  /* "192.0.2.7:50123" */

@@ -1,0 +1,171 @@
+/* A SIP message as it is received, changed and printed (RFC 3261 7; rules F, V, N).
+ *
+ * sip_scan() cuts the received bytes into start line, headers and body without copying: an index
+ * into the caller's buffer. It changes that buffer only to unfold lines. A rule changes the message
+ * by dropping, replacing and inserting headers; sip_print() then gathers it into canonical form
+ * (N1, N2, N3). What no rule touched stays the sender's bytes.
+ *
+ * Via, Route, Record-Route, Path and Contact lists are cut at their commas: one header each (N2).
+ *
+ * Ownership: everything borrows from the received bytes, or from the arena that rules print into.
+ * Threads:   no state.
+ * Errors:    sip_scan() returns a status to answer with, or -EBADMSG. */
+#pragma once
+
+#include <stdint.h>
+
+#include "proxy/str.h"
+
+enum {
+    SIP_HEADERS_MAX = 256,     /* lines and list values, as cut */
+    SIP_LINE_MAX = 16384,      /* one header line, unfolded */
+    SIP_HEADERS_BYTES = 65536, /* start line and headers; limits.message_size may be lower */
+};
+
+enum sip_method {
+    SIP_OTHER, /* passes as a non-INVITE transaction (V2) */
+    SIP_INVITE,
+    SIP_ACK,
+    SIP_BYE,
+    SIP_CANCEL,
+    SIP_REGISTER,
+    SIP_OPTIONS,
+    SIP_SUBSCRIBE,
+    SIP_NOTIFY,
+    SIP_REFER,
+    SIP_MESSAGE,
+    SIP_INFO,
+    SIP_UPDATE,
+    SIP_PRACK,
+    SIP_PUBLISH,
+};
+
+/* Headers that the proxy has to know; others are HEADER_OTHER. The table in header.c has the
+ * spelling of the IANA registry for these and all other registered ones, and compact forms. */
+enum header_id {
+    HEADER_OTHER,
+    HEADER_VIA,
+    HEADER_ROUTE,
+    HEADER_RECORD_ROUTE,
+    HEADER_PATH,
+    HEADER_SERVICE_ROUTE,
+    HEADER_MAX_FORWARDS,
+    HEADER_MAX_BREADTH,
+    HEADER_PROXY_REQUIRE,
+    HEADER_REQUIRE,
+    HEADER_SUPPORTED,
+    HEADER_UNSUPPORTED,
+    HEADER_FROM,
+    HEADER_TO,
+    HEADER_CALL_ID,
+    HEADER_CSEQ,
+    HEADER_CONTACT,
+    HEADER_EXPIRES,
+    HEADER_MIN_EXPIRES,
+    HEADER_AUTHORIZATION,
+    HEADER_PROXY_AUTHORIZATION,
+    HEADER_WWW_AUTHENTICATE,
+    HEADER_PROXY_AUTHENTICATE,
+    HEADER_FLOW_TIMER,
+    HEADER_RETRY_AFTER,
+    HEADER_TIMESTAMP,
+    HEADER_CONTENT_TYPE,
+    HEADER_CONTENT_LENGTH,
+    HEADER_ID_COUNT,
+};
+
+struct sip_header {
+    enum header_id id;
+    struct str name;  /* as it will be printed: the registry's spelling, else the sender's */
+    struct str value; /* trimmed and unfolded */
+};
+
+struct sip_msg {
+    bool is_request;
+    enum sip_method method; /* request: its own; response: the CSeq's */
+    struct str method_name; /* likewise */
+    struct str uri;         /* request only */
+    int status;             /* response only: 100 to 699 */
+    struct str reason;      /* response only */
+
+    struct sip_header headers[SIP_HEADERS_MAX];
+    unsigned header_count;
+    struct str body;
+
+    /* Keys the scan reads on its way. Empty (p NULL) where the header is missing. */
+    struct str call_id, from_tag, to_tag;
+    struct str top_branch;  /* parameter of the first Via */
+    struct str top_sent_by; /* host[:port] of the first Via, as spelled */
+    uint32_t cseq;          /* RFC 3261 8.1.1.5 */
+    bool has_content_length;
+    const char *error; /* why the scan refuses: a reason phrase, "Bad CSeq" */
+};
+
+/* How the bytes were cut out: decides what Content-Length means (F3, F4). */
+enum sip_framing {
+    SIP_STREAM,   /* `bytes` is exactly one message, cut by sip_frame() */
+    SIP_DATAGRAM, /* UDP or WebSocket: the end of `bytes` is the end of the message at the latest */
+};
+
+/* Read a message. 0: it is well formed by V1 to V4 (syntax, mandatory headers, single headers).
+ * 400 to 505: it is not; msg->error says why, and as much as could be read is there, so that
+ * sip_response() can answer a request if sip_answerable(). -EBADMSG: nothing to answer, drop it.
+ * `peer_2543`: From without tag is fine (V1: core side). */
+int sip_scan(char *bytes, size_t len, enum sip_framing framing, bool peer_2543,
+             struct sip_msg *msg);
+/* Via, From, To, Call-ID and CSeq are readable, and it is no ACK and no response (V5). */
+bool sip_answerable(const struct sip_msg *msg);
+
+/* ---- headers of a scanned message ---- */
+
+/* Index of the first header `id` at or after `from`; -1: none. */
+int sip_find(const struct sip_msg *msg, enum header_id id, unsigned from);
+/* The same by name, for headers that rules of the configuration name (N5, N6). */
+int sip_find_name(const struct sip_msg *msg, struct str name, unsigned from);
+struct str sip_value(const struct sip_msg *msg, enum header_id id); /* first; p NULL: none */
+void sip_drop(struct sip_msg *msg, unsigned index);                 /* later ones move up */
+/* Put a header before index (header_count: last). -ENOSPC: the message is full. */
+int sip_insert(struct sip_msg *msg, unsigned index, enum header_id id, struct str value);
+int sip_insert_name(struct sip_msg *msg, unsigned index, struct str name, struct str value);
+/* Put it before the first of its kind; if there is none: Via and Route lists at the top after what
+ * precedes them by custom, others at the end. */
+int sip_push(struct sip_msg *msg, enum header_id id, struct str value);
+/* Is `token` one of the values of the comma-separated list headers `id` (Supported, Require)? */
+bool sip_has_token(const struct sip_msg *msg, enum header_id id, struct str token);
+
+struct str header_name(enum header_id id);
+/* The registry's spelling of a name or compact form; unknown: the name itself. */
+struct str header_canonical(struct str name, enum header_id *id);
+enum sip_method sip_method_of(struct str name); /* case-sensitive, RFC 3261 7.1 */
+
+/* ---- output ---- */
+
+/* Canonical form, with an exact Content-Length (N1 to N3). buf->overflow: it did not fit. */
+void sip_print(const struct sip_msg *msg, struct buf *out);
+/* A response to a request by this element (RFC 3261 8.2.6): its Vias, From, To, Call-ID, CSeq, and
+ * Timestamp for 100; a To tag made from `to_tag` unless there is one or status is 100.
+ * `extra`: whole header lines with CRLF, or empty. reason NULL: the standard phrase. */
+void sip_response(const struct sip_msg *request, int status, const char *reason, struct str to_tag,
+                  struct str extra, struct buf *out);
+const char *sip_reason(int status); /* "Not Found"; "" for one that no RFC names */
+
+/* ---- framing of a stream (F1, F2, F3, F6) ---- */
+
+struct sip_frame {
+    enum {
+        FRAME_MORE,    /* `need` bytes in all are needed before it is worth asking again */
+        FRAME_MESSAGE, /* `len` bytes from `start` are one message */
+        FRAME_PING,    /* CRLFCRLF: answer CRLF (F2) */
+        FRAME_IGNORE,  /* a lone CRLF before something else, or a pong: skip `taken` */
+        FRAME_BROKEN,  /* framing is lost: answer `status` to what is there, then close (F3, F6) */
+    } kind;
+    size_t start, len; /* of the message; for FRAME_BROKEN: of its readable head */
+    size_t taken;      /* bytes done with, to be dropped before the next call */
+    size_t need;
+    int status;        /* 400, 513 */
+    const char *error; /* reason phrase */
+};
+
+/* Look at the bytes received so far. `scanned` is the caller's cursor: 0 for new bytes, kept
+ * between calls while the answer is FRAME_MORE, so that a slow sender costs no second look. */
+void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip_frame *out);

@@ -1,0 +1,74 @@
+/* The SIP proxy of one worker: bytes come in, are framed, checked, sent where they belong.
+ *
+ * SIP has no sockets and no clock: who calls gives `now`; answers go out through the flow's
+ * transport and options.core_send. One request, top to bottom, is in forward.c.
+ *
+ * Ownership: `bytes` are borrowed during a call and may be changed in place (unfolded).
+ * Threads:   one worker's, no locks. `conf` is immutable and shared.
+ * Units:     milliseconds of the loop clock. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "conf/conf.h"
+#include "proxy/core.h"
+#include "proxy/flow.h"
+#include "proxy/timer.h"
+
+/* What the core side needs to know and the configuration may leave open, found out once at start:
+ * addresses that backends' names resolved to, and the address that the PBX sees. */
+struct core_view {
+    struct core_addr backends[CONF_BACKENDS_MAX]; /* the order of conf->backends; one CORE_EMBEDDED
+                                                     if there are none */
+    unsigned backend_count;
+    struct core_addr local4, local6; /* bound addresses; port 0: that family is not in use */
+};
+
+struct proxy_options {
+    const struct conf *conf;
+    const struct core_view *core;
+    uint8_t worker;
+    struct timers *timers;
+    unsigned flows_max;              /* of this worker */
+    const uint8_t (*token_keys)[32]; /* conf->flow_token_keys, or one random key: the same for all
+                                        workers. The first signs, all verify. */
+    unsigned token_key_count;
+    uint32_t
+        instance; /* random, the same for all workers: tells this run's flows from older ones */
+    int (*core_send)(void *context, const struct core_addr *to, struct str bytes);
+    void *context;
+};
+
+struct proxy;
+
+int proxy_create(const struct proxy_options *options, struct proxy **out);
+void proxy_destroy(struct proxy **proxy); /* every flow must be closed before */
+
+/* Bytes of a stream (TLS, TCP), from the beginning of what was not yet taken. Returns how many were
+ * taken: drop those, keep the rest, and call again with more. -EPROTO: framing is lost; what could
+ * be answered was: close the connection (F3, F6). `scanned` is the connection's cursor: 0 at start,
+ * then left alone. */
+ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t *scanned,
+                             uint64_t now);
+/* One whole WebSocket message (F4). -EMSGSIZE: too large, close with 1009. */
+int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t now);
+/* One datagram of the core side, or what the embedded registrar sends. */
+void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char *bytes, size_t len,
+                        uint64_t now);
+
+/* Stop taking new requests (503) and tell how many transactions are still open. */
+void proxy_drain(struct proxy *proxy);
+size_t proxy_transactions(const struct proxy *proxy);
+
+/* Counted events; read by the worker itself. */
+struct proxy_counters {
+    uint64_t requests_access, requests_core, responses_access, responses_core;
+    uint64_t rejected;        /* requests answered with 4xx or 5xx by sipward itself */
+    uint64_t dropped_broken;  /* too broken to answer, or a broken response (V5) */
+    uint64_t dropped_stray;   /* responses that belong to no transaction (V5, T6) */
+    uint64_t dropped_foreign; /* from a core address that is no backend (R8) */
+    uint64_t tokens_refused;  /* R7 */
+    uint64_t flows_opened, flows_closed;
+};
+const struct proxy_counters *proxy_counters(const struct proxy *proxy);
+const struct conf *proxy_conf(const struct proxy *proxy);

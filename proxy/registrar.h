@@ -1,0 +1,26 @@
+/* The embedded registrar: registrar and proxy for the users of the file (rules S; RFC 3261 10,
+ * RFC 3327, RFC 5626). A backend like any other, reached without a socket: it gets the bytes that
+ * the edge sends to CORE_EMBEDDED, and what it sends reaches the edge like a datagram from there.
+ *
+ * Ownership: bytes are borrowed during a call and may be changed in place.
+ * Threads:   one loop's, no locks.
+ * Units:     milliseconds of the loop clock; seconds in SIP.
+ * Errors:    every mistake in a message is a SIP response. */
+#pragma once
+
+#include "conf/conf.h"
+#include "proxy/str.h"
+#include "proxy/timer.h"
+
+struct registrar;
+
+struct registrar_options {
+    const struct conf *conf; /* domain, aliases, users, registrar */
+    struct timers *timers;
+    void (*send)(void *context, struct str bytes); /* to the edge */
+    void *context;
+};
+
+int registrar_create(const struct registrar_options *options, struct registrar **out);
+void registrar_destroy(struct registrar **registrar);
+void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uint64_t now);

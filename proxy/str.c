@@ -1,0 +1,162 @@
+#include "proxy/str.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+bool str_eq_nocase(struct str a, struct str b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (lower(a.p[i]) != lower(b.p[i]))
+            return false;
+    return true;
+}
+
+static bool blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+struct str str_trim(struct str s)
+{
+    while (s.len && blank(s.p[0])) {
+        s.p++;
+        s.len--;
+    }
+    while (s.len && blank(s.p[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+int str_to_uint(struct str s, uint64_t max, uint64_t *out)
+{
+    uint64_t n = 0;
+
+    if (!s.len)
+        return -EINVAL;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return -EINVAL;
+        uint64_t digit = (uint64_t)(s.p[i] - '0');
+        if (n > max / 10 || n * 10 > max - digit)
+            return -EINVAL;
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return 0;
+}
+
+int arena_create(struct arena *arena, size_t size)
+{
+    arena->base = malloc(size);
+    arena->size = arena->base ? size : 0;
+    arena->used = 0;
+    return arena->base ? 0 : -ENOMEM;
+}
+
+void arena_destroy(struct arena *arena)
+{
+    free(arena->base);
+    *arena = (struct arena){0};
+}
+
+void arena_reset(struct arena *arena)
+{
+    arena->used = 0;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+    size_t align = _Alignof(max_align_t);
+    size_t at = (arena->used + align - 1) & ~(align - 1);
+
+    if (at > arena->size || size > arena->size - at)
+        return NULL;
+    arena->used = at + size;
+    return arena->base + at;
+}
+
+struct str arena_printf(struct arena *arena, const char *format, ...)
+{
+    size_t room = arena->size - arena->used;
+    char *at = arena->base + arena->used;
+    va_list args;
+    int len;
+
+    va_start(args, format);
+    len = vsnprintf(at, room, format, args);
+    va_end(args);
+    if (len < 0 || (size_t)len >= room)
+        return (struct str){NULL, 0};
+    arena->used += (size_t)len + 1;
+    return (struct str){at, (size_t)len};
+}
+
+struct str arena_dup(struct arena *arena, struct str s)
+{
+    char *at;
+
+    if (s.len >= arena->size - arena->used)
+        return (struct str){NULL, 0};
+    at = arena->base + arena->used;
+    if (s.len)
+        memcpy(at, s.p, s.len);
+    at[s.len] = '\0';
+    arena->used += s.len + 1;
+    return (struct str){at, s.len};
+}
+
+int buf_create(struct buf *buf, size_t size)
+{
+    buf->p = malloc(size);
+    buf->size = buf->p ? size : 0;
+    buf_reset(buf);
+    return buf->p ? 0 : -ENOMEM;
+}
+
+void buf_destroy(struct buf *buf)
+{
+    free(buf->p);
+    *buf = (struct buf){0};
+}
+
+void buf_reset(struct buf *buf)
+{
+    buf->len = 0;
+    buf->overflow = false;
+}
+
+void buf_add(struct buf *buf, struct str s)
+{
+    if (s.len > buf->size - buf->len) {
+        buf->overflow = true;
+        return;
+    }
+    if (s.len)
+        memcpy(buf->p + buf->len, s.p, s.len);
+    buf->len += s.len;
+}
+
+void buf_printf(struct buf *buf, const char *format, ...)
+{
+    size_t room = buf->size - buf->len;
+    va_list args;
+    int len;
+
+    va_start(args, format);
+    len = vsnprintf(buf->p + buf->len, room, format, args);
+    va_end(args);
+    if (len < 0 || (size_t)len >= room)
+        buf->overflow = true;
+    else
+        buf->len += (size_t)len;
+}

@@ -1,0 +1,69 @@
+/* Bytes that somebody else owns, and the few things SIP does with them.
+ *
+ * Ownership: a str borrows; it is valid as long as what it points into (a message, an arena, a
+ *            literal). It is not terminated.
+ * Threads:   no state. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct str {
+    const char *p;
+    size_t len;
+};
+
+#define STR(literal) ((struct str){"" literal, sizeof(literal) - 1})
+#define ARRAY_LEN(array) (sizeof(array) / sizeof((array)[0]))
+#define STR_FMT "%.*s"
+#define STR_ARG(s) (int)(s).len, (s).p
+
+static inline struct str str_of(const char *text)
+{
+    return text ? (struct str){text, strlen(text)} : (struct str){NULL, 0};
+}
+
+static inline bool str_eq(struct str a, struct str b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
+}
+
+bool str_eq_nocase(struct str a, struct str b); /* ASCII, whatever the locale */
+struct str str_trim(struct str s);              /* without blanks and tabs at both ends */
+/* All of `s` as an unsigned decimal of at most `max`. -EINVAL: anything else, empty included. */
+int str_to_uint(struct str s, uint64_t max, uint64_t *out);
+
+/* Scratch memory of one message: taken piece by piece, given back all at once.
+ * Bounded by the size it was made with; a request beyond it is NULL, never a crash. */
+struct arena {
+    char *base;
+    size_t size, used;
+};
+
+int arena_create(struct arena *arena, size_t size); /* -ENOMEM */
+void arena_destroy(struct arena *arena);
+void arena_reset(struct arena *arena);
+void *arena_alloc(struct arena *arena, size_t size); /* aligned for anything; NULL: full */
+/* Formatted text in the arena. p NULL: full. Always followed by a NUL that len does not count. */
+struct str arena_printf(struct arena *arena, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+struct str arena_dup(struct arena *arena, struct str s); /* with a NUL after it; p NULL: full */
+
+/* Output of bounded size: what does not fit sets `overflow`, and nothing is written beyond. */
+struct buf {
+    char *p;
+    size_t len, size;
+    bool overflow;
+};
+
+int buf_create(struct buf *buf, size_t size); /* -ENOMEM */
+void buf_destroy(struct buf *buf);
+void buf_reset(struct buf *buf);
+void buf_add(struct buf *buf, struct str s);
+void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static inline struct str buf_str(const struct buf *buf)
+{
+    return (struct str){buf->p, buf->len};
+}

@@ -1,0 +1,132 @@
+/* Transactions: server and client side of RFC 3261 17, with RFC 6026's Accepted state (rules T).
+ *
+ * This layer matches, absorbs and retransmits. It doesn't know what a proxy is: the user above
+ * (forward.c for the edge, registrar.c for the embedded registrar) creates transactions and is
+ * called back. One user request is one server transaction and one client transaction or more.
+ *
+ * Ownership: transactions belong to their table and end by themselves; user->server_ended() or
+ *            user->client_ended() is the last call about one, and its pointer is dead after it.
+ * Threads:   one worker's, no locks.
+ * Units:     milliseconds of the loop clock.
+ * Errors:    0, or a negative errno value named at the function. */
+#pragma once
+
+#include "proxy/core.h"
+#include "proxy/flow.h"
+#include "proxy/message.h"
+#include "proxy/timer.h"
+
+/* Where a message came from or goes to: a flow (access side), or else a core address. */
+struct hop {
+    struct flow *flow; /* NULL: core side */
+    struct core_addr core;
+};
+
+static inline bool hop_eq(const struct hop *a, const struct hop *b)
+{
+    return a->flow == b->flow && (a->flow || core_addr_eq(&a->core, &b->core));
+}
+
+/* RFC 3261 17.1.1.1 and table 4. Timers A, B, E, F, G, H, I, J, K follow from these. */
+enum {
+    TIMER_T1_MS = 500,
+    TIMER_T2_MS = 4000,
+    TIMER_T4_MS = 5000,
+    TIMER_D_MS = 32000,
+    TIMER_64_T1_MS = 64 * TIMER_T1_MS, /* B, F, H, J, L, M */
+};
+
+struct transactions;
+struct server_transaction;
+struct client_transaction;
+
+struct transaction_user {
+    /* A response for the user: provisional or final, each final once, but every 2xx to INVITE
+     * (T3). ACK for a non-2xx has been sent already. `response` is the scanned one, with the Via
+     * of this element still on top. It may be changed. */
+    void (*response)(void *owner, struct client_transaction *client, struct sip_msg *response,
+                     uint64_t now);
+    /* No final response will come. -ETIMEDOUT: timer B or F. -EPIPE: the hop is gone or can't be
+     * sent to. client_ended() follows. */
+    void (*client_failed)(void *owner, struct client_transaction *client, int err, uint64_t now);
+    void (*client_ended)(void *owner, struct client_transaction *client, uint64_t now);
+    void (*server_ended)(void *owner, struct server_transaction *server, uint64_t now);
+};
+
+struct transactions_options {
+    uint8_t worker;        /* goes into every branch, for core_owner() */
+    struct timers *timers; /* borrowed */
+    size_t max;            /* server and client transactions each (limits.transactions) */
+    /* Bytes of one message, to be sent now. Returns 0 or -EPIPE, -ENOBUFS, ... */
+    int (*send)(void *context, const struct hop *to, struct str bytes);
+    void *context;
+};
+
+int transactions_create(const struct transactions_options *options, struct transactions **out);
+void transactions_destroy(struct transactions **transactions);      /* no callbacks */
+size_t transactions_count(const struct transactions *transactions); /* both kinds */
+
+/* ---- server transactions ---- */
+
+/* First look at a request. true: it belongs to a server transaction that exists and has been dealt
+ * with: a retransmission got the last response again, an ACK for a non-2xx was absorbed (T3, T8).
+ * false: it is new, or the ACK for a 2xx, or a CANCEL.
+ * The key is RFC 3261 17.2.3's, and the flow: one client never meets another's transaction. */
+bool transactions_absorb(struct transactions *transactions, const struct sip_msg *request,
+                         const struct hop *from, uint64_t now);
+/* The INVITE transaction that a CANCEL is for (RFC 3261 9.2), NULL: none. */
+struct server_transaction *transactions_cancelled(struct transactions *transactions,
+                                                  const struct sip_msg *cancel,
+                                                  const struct hop *from);
+
+/* Never for ACK. The request's top Via already has received and rport (R1): what is needed for
+ * responses is copied. -ENOMEM, -ENOSPC: at its maximum. */
+int server_transaction_create(struct transactions *transactions, const struct sip_msg *request,
+                              const struct hop *from, const struct transaction_user *user,
+                              void *owner, uint64_t now, struct server_transaction **out);
+/* Send a response that was printed by the user, and keep it if it may have to be sent again.
+ * After a final one only 2xx to INVITE are still sent; others are ignored. */
+void server_transaction_send(struct server_transaction *server, int status, struct str response,
+                             uint64_t now);
+/* A response of this element itself. reason NULL: the standard phrase. extra: header lines with
+ * CRLF, or empty. The To tag is the same in all of a transaction's. */
+void server_transaction_reply(struct server_transaction *server, int status, const char *reason,
+                              struct str extra, uint64_t now);
+int server_transaction_status(const struct server_transaction *server); /* last sent; 0: none */
+/* End without a word, now, without server_ended() (T5, T6: the client is gone or has given up). */
+void server_transaction_drop(struct server_transaction *server);
+
+/* ---- client transactions ---- */
+
+enum { TRANSACTION_ID_SIZE = 17 };
+
+/* Reserve one, so that its id can be printed into the branch of the request that it will send.
+ * -ENOMEM, -ENOSPC. */
+int client_transaction_create(struct transactions *transactions, const struct hop *to,
+                              const struct transaction_user *user, void *owner,
+                              struct client_transaction **out);
+/* 16 hex digits: 2 of the worker, 6 of the slot, 8 of its generation. The branch is
+ * "z9hG4bK" + id + "." + anything (M3). */
+void client_transaction_id(const struct client_transaction *client, char id[TRANSACTION_ID_SIZE]);
+/* Send the request, with that branch in its top Via; a copy is kept as long as it is needed.
+ * A send error is reported by client_failed() from the next timers_run(), never from inside. */
+void client_transaction_send(struct client_transaction *client, enum sip_method method,
+                             struct str request, uint64_t now);
+/* CANCEL it: now, or when the first provisional response comes (T4). INVITE only, else nothing.
+ * Its own final response still comes (487), or client_failed(-ETIMEDOUT) 64*T1 after the CANCEL. */
+void client_transaction_cancel(struct client_transaction *client, uint64_t now);
+enum client_state {
+    CLIENT_CALLING,    /* or Trying: nothing came */
+    CLIENT_PROCEEDING, /* a provisional came */
+    CLIENT_COMPLETED,  /* final */
+    CLIENT_ACCEPTED,   /* 2xx to INVITE (RFC 6026) */
+};
+enum client_state client_transaction_state(const struct client_transaction *client);
+const struct hop *client_transaction_hop(const struct client_transaction *client);
+/* End without a word, now, without client_ended(). */
+void client_transaction_drop(struct client_transaction *client);
+
+/* A response. 0: it belonged to a client transaction and came from where the request went to, and
+ * the user was told or it was absorbed. -ENOENT: it is nobody's: drop it and count it (V5). */
+int transactions_response(struct transactions *transactions, struct sip_msg *response,
+                          const struct hop *from, uint64_t now);

@@ -1,0 +1,33 @@
+/* Listeners: accepted connections of one worker, for every kind (tls, tcp, wss, ws).
+ *
+ * Each worker has its own socket on each port (SO_REUSEPORT). Accepted sockets are non-blocking,
+ * close-on-exec, with TCP_NODELAY and TCP_USER_TIMEOUT.
+ *
+ * Ownership: listener_open() to listener_close(); the loop must run once more after close.
+ * Threads:   one worker's, but for the counter of connections, which is shared (atomic). */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <uv.h>
+
+#include "conf/conf.h"
+
+struct listener;
+
+struct listener_options {
+    uv_loop_t *loop;
+    const struct conf_listener *conf;
+    /* Connections open in the process and their maximum: what is over it is closed at once and
+     * logged. The accepted() side gives its place back with atomic_fetch_sub() when a connection
+     * ends. */
+    atomic_uint *connections;
+    unsigned connections_max;
+    void (*accepted)(void *context, const struct conf_listener *conf, int fd,
+                     const struct sockaddr *peer, const struct sockaddr *local);
+    void *context;
+};
+
+/* -EADDRINUSE, -EACCES (port below 1024), -EADDRNOTAVAIL, ... as the system says it. */
+int listener_open(const struct listener_options *options, struct listener **out);
+void listener_close(struct listener **listener);

@@ -1,3 +1,516 @@
 #include "conf/conf.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "conf/internal.h"
+
+/* ---- libcyaml's schema, made of ours --------------------------------------------------- */
+
+struct schema {
+    cyaml_schema_field_t fields[128];
+    cyaml_schema_value_t entries[32];
+    size_t field_count, entry_count;
+    cyaml_schema_value_t root;
+};
+
+/* All of libcyaml's memory is the C library's: conf.c adds to it, cyaml_free() frees it. */
+static void *memory(void *ctx, void *ptr, size_t size)
+{
+    (void)ctx;
+    if (size)
+        return realloc(ptr, size);
+    free(ptr);
+    return NULL;
+}
+
+static const cyaml_config_t cyaml = {
+    .log_fn = NULL, .log_level = CYAML_LOG_ERROR, .mem_fn = memory, .flags = CYAML_CFG_DEFAULT};
+
+static cyaml_schema_value_t text_schema(void)
+{
+    return (cyaml_schema_value_t){CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED)};
+}
+
+static const cyaml_schema_field_t *fields_make(struct schema *schema, const struct key *keys);
+
+static cyaml_schema_value_t map_schema(struct schema *schema, const struct key *keys, uint32_t size)
+{
+    return (cyaml_schema_value_t){
+        .type = CYAML_MAPPING, .data_size = size, .mapping = {.fields = fields_make(schema, keys)}};
+}
+
+static cyaml_schema_value_t value_make(struct schema *schema, const struct key *key)
+{
+    cyaml_schema_value_t *entry;
+
+    switch (key->type) {
+    case KEY_NUMBER: return (cyaml_schema_value_t){.type = CYAML_UINT, .data_size = key->size};
+    case KEY_CHOICE:
+        return (cyaml_schema_value_t){
+            .type = CYAML_ENUM,
+            .flags = CYAML_FLAG_STRICT,
+            .data_size = key->size,
+            .enumeration = {.strings = key->choices, .count = conf_choice_count(key)}
+        };
+    case KEY_TEXT: return text_schema();
+    case KEY_MAP: return map_schema(schema, key->keys, sizeof(struct loaded));
+    default: break;
+    }
+
+    assert(schema->entry_count < ARRAY_LEN(schema->entries));
+    entry = &schema->entries[schema->entry_count++];
+    *entry = key->keys ? map_schema(schema, key->keys, key->size) : text_schema();
+    return (cyaml_schema_value_t){
+        .type = CYAML_SEQUENCE,
+        .flags = CYAML_FLAG_POINTER,
+        .data_size = key->size,
+        .sequence = {.entry = entry, .min = (uint32_t)key->min, .max = (uint32_t)key->max}
+    };
+}
+
+static const cyaml_schema_field_t *fields_make(struct schema *schema, const struct key *keys)
+{
+    size_t count = 1; /* with the row that ends it */
+    cyaml_schema_field_t *fields = &schema->fields[schema->field_count];
+
+    while (keys[count - 1].name)
+        count++;
+    assert(schema->field_count + count <= ARRAY_LEN(schema->fields));
+    schema->field_count += count;
+
+    for (size_t i = 0; keys[i].name; i++) {
+        fields[i].key = keys[i].name;
+        fields[i].data_offset = (uint32_t)keys[i].offset;
+        fields[i].count_offset = (uint32_t)keys[i].count_offset;
+        fields[i].count_size = sizeof(unsigned);
+        fields[i].value = value_make(schema, &keys[i]);
+        if (!keys[i].required)
+            fields[i].value.flags |= CYAML_FLAG_OPTIONAL;
+    }
+    return fields;
+}
+
+static void schema_make(struct schema *schema)
+{
+    memset(schema, 0, sizeof(*schema));
+    schema->root = map_schema(schema, conf_schema, sizeof(struct loaded));
+    schema->root.flags = CYAML_FLAG_POINTER;
+}
+
+/* ---- Defaults -------------------------------------------------------------------------- */
+
+static void number_store(void *at, uint32_t size, uint64_t number)
+{
+    uint8_t byte = (uint8_t)number;
+    uint32_t word = (uint32_t)number;
+
+    assert(size == sizeof(byte) || size == sizeof(word) || size == sizeof(number));
+    if (size == sizeof(byte))
+        memcpy(at, &byte, sizeof(byte));
+    else if (size == sizeof(word))
+        memcpy(at, &word, sizeof(word));
+    else
+        memcpy(at, &number, sizeof(number));
+}
+
+static int list_store(const char *preset, char ***list, unsigned *count)
+{
+    unsigned room = 1;
+    char **entries;
+
+    for (const char *p = preset; *p; p++)
+        room += *p == ',';
+    entries = calloc(room, sizeof(*entries));
+    if (!entries)
+        return -ENOMEM;
+    *list = entries; /* freed with the rest, however far it is filled */
+    while (*count < room) {
+        size_t len = strcspn(preset, ",");
+        entries[*count] = strndup(preset, len);
+        if (!entries[*count])
+            return -ENOMEM;
+        ++*count;
+        preset += len + (preset[len] ? strlen(", ") : 0);
+    }
+    return 0;
+}
+
+static int preset_store(const struct key *key, struct loaded *loaded)
+{
+    char *at = (char *)loaded + key->offset;
+    uint64_t number = 0;
+    char *copy;
+
+    switch (key->type) {
+    case KEY_NUMBER:
+        (void)conf_number(key->preset, key->max, &number);
+        number_store(at, key->size, number);
+        return 0;
+    case KEY_CHOICE:
+        for (const cyaml_strval_t *choice = key->choices; choice->str; choice++)
+            if (!strcmp(choice->str, key->preset))
+                number_store(at, key->size, (uint64_t)choice->val);
+        return 0;
+    case KEY_TEXT:
+        copy = strdup(key->preset);
+        if (!copy)
+            return -ENOMEM;
+        memcpy(at, &copy, sizeof(copy));
+        return 0;
+    case KEY_TEXTS:
+        return list_store(key->preset, (char ***)(void *)at,
+                          (unsigned *)(void *)((char *)loaded + key->count_offset));
+    default: return 0;
+    }
+}
+
+/* What the file does not say, from the schema. `map` NULL: it says nothing of these keys. */
+static int presets_fill(yaml_document_t *document, const yaml_node_t *map, const struct key *keys,
+                        struct loaded *loaded)
+{
+    int err = 0;
+
+    for (; keys->name && !err; keys++) {
+        const yaml_node_t *node = conf_node(document, map, keys->name);
+        if (keys->type == KEY_MAP)
+            err = presets_fill(document, node, keys->keys, loaded);
+        else if (!node && keys->preset)
+            err = preset_store(keys, loaded);
+    }
+    return err;
+}
+
+/* ---- What libcyaml can't read: addresses, keys ----------------------------------------- */
+
+static int entry_line(yaml_document_t *document, const char *list, size_t i)
+{
+    const yaml_node_t *node = conf_node(document, yaml_document_get_root_node(document), list);
+
+    return conf_node_line(yaml_document_get_node(document, node->data.sequence.items.start[i]));
+}
+
+static int listeners_make(struct loaded *loaded, yaml_document_t *document)
+{
+    struct conf *conf = &loaded->conf;
+
+    conf->listeners = calloc(loaded->listen_count, sizeof(*conf->listeners));
+    if (!conf->listeners)
+        return -ENOMEM;
+    for (unsigned i = 0; i < loaded->listen_count; i++) {
+        const struct listen *listen = &loaded->listen[i];
+        const char *const texts[] = {listen->tls, listen->wss, listen->tcp, listen->ws};
+        struct conf_listener *listener = &conf->listeners[conf->listener_count++];
+
+        listener->line = entry_line(document, "listen", i);
+        for (size_t kind = 0; kind < ARRAY_LEN(texts); kind++) {
+            if (!texts[kind])
+                continue;
+            listener->kind = (enum conf_listener_kind)kind;
+            if (conf_listener_parse(texts[kind], &listener->address, &listener->any))
+                return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int backends_make(struct loaded *loaded, yaml_document_t *document)
+{
+    struct conf *conf = &loaded->conf;
+    char host[CONF_HOST_SIZE];
+
+    if (!loaded->backend_count)
+        return 0;
+    conf->backends = calloc(loaded->backend_count, sizeof(*conf->backends));
+    if (!conf->backends)
+        return -ENOMEM;
+    for (unsigned i = 0; i < loaded->backend_count; i++) {
+        struct conf_backend *backend = &conf->backends[i];
+
+        if (conf_backend_parse(loaded->backends[i], host, &backend->port))
+            return -EINVAL;
+        backend->line = entry_line(document, "backends", i);
+        backend->host = strdup(host);
+        if (!backend->host)
+            return -ENOMEM;
+        conf->backend_count++;
+    }
+    return 0;
+}
+
+static int certificate_add(struct conf *conf, const struct conf_certificate *files, int line)
+{
+    struct conf_certificate *to = &conf->certificates[conf->certificate_count++];
+
+    to->line = line;
+    to->chain = conf_file_path(conf->path, files->chain);
+    to->key = conf_file_path(conf->path, files->key);
+    return to->chain && to->key ? 0 : -ENOMEM;
+}
+
+/* `certificate`, then `certificates`. */
+static int certificates_make(struct loaded *loaded, yaml_document_t *document)
+{
+    const yaml_node_t *root = yaml_document_get_root_node(document);
+    struct conf *conf = &loaded->conf;
+    unsigned count = loaded->certificate_count + (loaded->certificate.chain != NULL);
+    int err = 0;
+
+    if (!count)
+        return 0;
+    conf->certificates = calloc(count, sizeof(*conf->certificates));
+    if (!conf->certificates)
+        return -ENOMEM;
+    if (loaded->certificate.chain)
+        err = certificate_add(conf, &loaded->certificate,
+                              conf_node_line(conf_node(document, root, "certificate")));
+    for (unsigned i = 0; i < loaded->certificate_count && !err; i++)
+        err = certificate_add(conf, &loaded->certificates[i],
+                              entry_line(document, "certificates", i));
+    return err;
+}
+
+static uint8_t hex_digit(char c)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    return (uint8_t)(strchr(digits, c >= 'A' && c <= 'F' ? c + ('a' - 'A') : c) - digits);
+}
+
+static void token_keys_make(struct loaded *loaded)
+{
+    struct conf *conf = &loaded->conf;
+
+    for (unsigned i = 0; i < loaded->token_key_count; i++) {
+        const char *hex = loaded->token_keys[i];
+        uint8_t *key = conf->flow_token_keys[conf->flow_token_key_count++];
+
+        for (size_t j = 0; j < sizeof(conf->flow_token_keys[0]); j++)
+            key[j] = (uint8_t)(hex_digit(hex[2 * j]) << 4 | hex_digit(hex[2 * j + 1]));
+    }
+}
+
+static void hex_lower(char *hex)
+{
+    for (; hex && *hex; hex++)
+        if (*hex >= 'A' && *hex <= 'F')
+            *hex = (char)(*hex + ('a' - 'A'));
+}
+
+/* An IPv6 address stands in brackets, as in a URI. */
+static int host_bracket(char **host)
+{
+    char *bracketed;
+
+    if (!strchr(*host, ':') || **host == '[')
+        return 0;
+    if (asprintf(&bracketed, "[%s]", *host) < 0)
+        return -ENOMEM;
+    free(*host);
+    *host = bracketed;
+    return 0;
+}
+
+/* Make what is left of `loaded->conf` out of the texts beside it. */
+static int conf_make(struct loaded *loaded, const char *path, yaml_document_t *document)
+{
+    struct conf *conf = &loaded->conf;
+    int err;
+
+    conf->path = strdup(path);
+    if (!conf->path)
+        return -ENOMEM;
+    err = presets_fill(document, yaml_document_get_root_node(document), conf_schema, loaded);
+    if (!err)
+        err = host_bracket(&conf->domain);
+    for (unsigned i = 0; i < conf->alias_count && !err; i++)
+        err = host_bracket(&conf->aliases[i]);
+    if (!err && !conf->registrar.realm) {
+        conf->registrar.realm = strdup(conf->domain);
+        err = conf->registrar.realm ? 0 : -ENOMEM;
+    }
+    if (!err)
+        err = listeners_make(loaded, document);
+    if (!err)
+        err = certificates_make(loaded, document);
+    if (!err)
+        err = backends_make(loaded, document);
+    if (!err)
+        err = conf_core_parse(loaded->core ? loaded->core : ":5060", &conf->core4, &conf->core6,
+                              &conf->core_port);
+    token_keys_make(loaded);
+    for (unsigned i = 0; i < conf->user_count; i++) {
+        hex_lower(conf->users[i].ha1_md5);
+        hex_lower(conf->users[i].ha1_sha256);
+    }
+    return err;
+}
+
+/* ---- From file to struct --------------------------------------------------------------- */
+
+/* The whole file and a NUL. -EFBIG, -ENOMEM, or what reading said. */
+static int file_read(const char *path, char **out, size_t *len)
+{
+    FILE *file = fopen(path, "re");
+    char *bytes = NULL, *more;
+    size_t used = 0, size = 0, got;
+    int err = 0;
+
+    if (!file)
+        return -errno;
+    do {
+        if (size - used < 2) {
+            size = size ? size * 2 : 16384;
+            more = size > CONF_FILE_MAX ? NULL : realloc(bytes, size);
+            if (!more) {
+                err = size > CONF_FILE_MAX ? -EFBIG : -ENOMEM;
+                break;
+            }
+            bytes = more;
+        }
+        errno = 0;
+        got = fread(bytes + used, 1, size - used - 1, file);
+        used += got;
+    } while (got);
+    if (!err && ferror(file))
+        err = errno ? -errno : -EIO;
+    (void)fclose(file);
+    if (err) {
+        free(bytes);
+        return err;
+    }
+    bytes[used] = '\0';
+    *out = bytes;
+    *len = used;
+    return 0;
+}
+
+/* What libyaml could not read at all. */
+static int parser_mistake(const yaml_parser_t *parser, struct mistakes *mistakes)
+{
+    if (parser->error == YAML_MEMORY_ERROR)
+        return -ENOMEM;
+    conf_mistake(mistakes, (int)parser->problem_mark.line + 1, "this is not YAML: %s%s%s",
+                 parser->problem ? parser->problem : "unreadable", parser->context ? ", " : "",
+                 parser->context ? parser->context : "");
+    return 0;
+}
+
+/* The one document of a file, checked. On an error or a mistake there is no *document. */
+static int document_check(yaml_parser_t *parser, struct mistakes *mistakes,
+                          yaml_document_t *document)
+{
+    yaml_document_t second;
+    const yaml_node_t *root;
+    int err = 0;
+
+    if (!yaml_parser_load(parser, document))
+        return parser_mistake(parser, mistakes);
+    root = yaml_document_get_root_node(document);
+    if (!root && !yaml_document_add_mapping(document, NULL, YAML_ANY_MAPPING_STYLE)) {
+        err = -ENOMEM; /* an empty file is a mapping where all keys are missing */
+    } else {
+        conf_check(document, mistakes);
+        if (!root)
+            return 0;
+        if (!yaml_parser_load(parser, &second)) {
+            err = parser_mistake(parser, mistakes);
+        } else {
+            root = yaml_document_get_root_node(&second);
+            if (root)
+                conf_mistake(mistakes, conf_node_line(root),
+                             "(file): '---' is wrong: one document in a file");
+            yaml_document_delete(&second);
+        }
+    }
+    return err;
+}
+
+static int conf_load_checked(const char *path, const char *bytes, size_t len,
+                             yaml_document_t *document, struct conf **out)
+{
+    struct schema schema;
+    cyaml_data_t *data = NULL;
+    struct conf *conf;
+    cyaml_err_t result;
+    int err;
+
+    schema_make(&schema);
+    result = cyaml_load_data((const uint8_t *)bytes, len, &cyaml, &schema.root, &data, NULL);
+    if (result == CYAML_ERR_OOM)
+        return -ENOMEM;
+    if (result != CYAML_OK || !data)
+        return -EPROTO;
+    conf = data;
+    err = conf_make((struct loaded *)data, path, document);
+    if (err) {
+        conf_free(&conf);
+        return err;
+    }
+    *out = conf;
+    return 0;
+}
+
+int conf_load(const char *path, FILE *errors, struct conf **out)
+{
+    struct mistakes mistakes = {.path = path};
+    yaml_document_t document = {0};
+    yaml_parser_t parser;
+    char *bytes;
+    size_t len;
+    int err;
+
+    err = file_read(path, &bytes, &len);
+    if (err) {
+        (void)fprintf(errors, "%s: can't be read: %s\n", path, strerror(-err));
+        return err;
+    }
+    if (!yaml_parser_initialize(&parser)) {
+        free(bytes);
+        return -ENOMEM;
+    }
+    yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, len);
+
+    err = document_check(&parser, &mistakes, &document);
+    conf_mistakes_print(&mistakes, errors);
+    if (!err && mistakes.no_memory)
+        err = -ENOMEM;
+    if (!err && mistakes.count)
+        err = -EINVAL;
+    if (!err)
+        err = conf_load_checked(path, bytes, len, &document, out);
+    if (err == -EPROTO) { /* libcyaml knows better than our check: our own bug */
+        (void)fprintf(errors, "%s: libcyaml can't load it\n", path);
+        err = -EINVAL;
+    }
+
+    yaml_document_delete(&document);
+    conf_mistakes_free(&mistakes);
+    yaml_parser_delete(&parser);
+    free(bytes);
+    return err;
+}
+
+void conf_free(struct conf **conf)
+{
+    struct loaded *loaded = (struct loaded *)*conf;
+    struct schema schema;
+
+    if (!loaded)
+        return;
+    for (unsigned i = 0; i < loaded->conf.backend_count; i++)
+        free(loaded->conf.backends[i].host);
+    free(loaded->conf.backends);
+    for (unsigned i = 0; i < loaded->conf.certificate_count; i++) {
+        free(loaded->conf.certificates[i].chain);
+        free(loaded->conf.certificates[i].key);
+    }
+    free(loaded->conf.certificates);
+    free(loaded->conf.listeners);
+    free(loaded->conf.path);
+    schema_make(&schema);
+    (void)cyaml_free(&cyaml, &schema.root, loaded, 0);
+    *conf = NULL;
+}

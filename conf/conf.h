@@ -36,7 +36,8 @@ struct conf_listener {
 };
 
 struct conf_certificate {
-    char *chain, *key; /* PEM files; that they exist is checked, what is in them is tls/'s to say */
+    char *chain, *key; /* PEM files, a relative name put beside the configuration; that they can be
+                          read is checked, what is in them is tls/'s to say */
     int line;
 };
 
@@ -64,8 +65,8 @@ struct conf_header_rule { /* N6 */
 struct conf {
     char *path;     /* of the file */
     char *domain;   /* SIP domain, and the name in Via and Record-Route towards clients that did not
-                       ask for another one in the certificate */
-    char **aliases; /* more host names or addresses that clients use for this edge */
+                       ask for another one in the certificate. An IPv6 address is in [ ] */
+    char **aliases; /* more host names or addresses that clients use for this edge; [ ] as above */
     unsigned alias_count;
 
     struct conf_certificate *certificates; /* the first is the default; `certificate` and

@@ -1,0 +1,608 @@
+/* Every mistake of a YAML document at once: first each key by itself, against the schema, then
+ * what must fit together. Works on the document, not on loaded structs, so that a mistake in one
+ * key hides none in another. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf/internal.h"
+
+enum { PATH_SIZE = 160, VALUE_SHOWN = 80, WORD_MAX = 40 };
+
+struct check {
+    yaml_document_t *document;
+    struct mistakes *mistakes;
+};
+
+static void map_check(struct check *check, const yaml_node_t *map, const struct key *keys,
+                      const char *path);
+
+/* ---- The document ---------------------------------------------------------------------- */
+
+int conf_node_line(const yaml_node_t *node)
+{
+    return node ? (int)node->start_mark.line + 1 : 1;
+}
+
+/* An empty value, ~ and null: YAML's words for nothing. */
+static bool node_is_null(const yaml_node_t *node)
+{
+    static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
+
+    if (node->type != YAML_SCALAR_NODE || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(nulls); i++)
+        if (!strcmp((const char *)node->data.scalar.value, nulls[i]))
+            return true;
+    return false;
+}
+
+const char *conf_node_text(const yaml_node_t *node)
+{
+    if (!node || node->type != YAML_SCALAR_NODE || node_is_null(node))
+        return NULL;
+    if (strlen((const char *)node->data.scalar.value) != node->data.scalar.length)
+        return NULL; /* "\0" */
+    return (const char *)node->data.scalar.value;
+}
+
+const yaml_node_t *conf_node(yaml_document_t *document, const yaml_node_t *map, const char *key)
+{
+    if (!map || map->type != YAML_MAPPING_NODE)
+        return NULL;
+    for (yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top;
+         pair++) {
+        const char *name = conf_node_text(yaml_document_get_node(document, pair->key));
+        if (name && !strcmp(name, key))
+            return yaml_document_get_node(document, pair->value);
+    }
+    return NULL;
+}
+
+static size_t list_count(const yaml_node_t *list)
+{
+    if (!list || list->type != YAML_SEQUENCE_NODE)
+        return 0;
+    return (size_t)(list->data.sequence.items.top - list->data.sequence.items.start);
+}
+
+static const yaml_node_t *list_item(struct check *check, const yaml_node_t *list, size_t i)
+{
+    return yaml_document_get_node(check->document, list->data.sequence.items.start[i]);
+}
+
+/* ---- What a mistake says --------------------------------------------------------------- */
+
+/* A value as an error shows it: short, printable, no secret. */
+static const char *value_show(const yaml_node_t *node, bool secret, char shown[VALUE_SHOWN])
+{
+    size_t len, used = 0;
+
+    if (node->type == YAML_MAPPING_NODE)
+        return "{...}";
+    if (node->type == YAML_SEQUENCE_NODE)
+        return "[...]";
+    if (secret && !node_is_null(node))
+        return "(secret)";
+    len = node->data.scalar.length;
+    while (used < len && used < VALUE_SHOWN - 4) {
+        unsigned char c = node->data.scalar.value[used];
+        shown[used++] = (char)(c < ' ' || c == 0x7f ? '?' : c);
+    }
+    memcpy(shown + used, used < len ? "..." : "", used < len ? 4 : 1);
+    return shown;
+}
+
+static void wrong(struct check *check, const yaml_node_t *node, bool secret, const char *path,
+                  const char *right)
+{
+    char shown[VALUE_SHOWN];
+
+    conf_wrong(check->mistakes, conf_node_line(node), path, value_show(node, secret, shown), right);
+}
+
+static void path_key(char path[PATH_SIZE], const char *map, const char *key)
+{
+    (void)snprintf(path, PATH_SIZE, "%.80s%s%.60s", map, *map ? "." : "", key);
+}
+
+static void path_item(char path[PATH_SIZE], const char *list, size_t i)
+{
+    (void)snprintf(path, PATH_SIZE, "%.100s[%zu]", list, i);
+}
+
+/* How many letters must change to make one word of the other (Levenshtein). */
+static unsigned distance(const char *one, const char *two)
+{
+    unsigned row[WORD_MAX + 1];
+    size_t len = strlen(two);
+
+    if (strlen(one) > WORD_MAX || len > WORD_MAX)
+        return WORD_MAX;
+    for (unsigned j = 0; j <= len; j++)
+        row[j] = j;
+    for (unsigned i = 1; one[i - 1]; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= len; j++) {
+            unsigned change = diagonal + (one[i - 1] != two[j - 1]);
+            unsigned least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = change < least ? change : least;
+        }
+    }
+    return row[len];
+}
+
+/* The key that an unknown one was meant to be: near in letters here, or the same elsewhere. */
+static void unknown_key(struct check *check, const yaml_node_t *node, const char *name,
+                        const struct key *keys, const char *path)
+{
+    char right[512];
+    const struct key *best = NULL;
+    unsigned best_distance = 3;
+    size_t used = 0;
+
+    if (!strcmp(name, "<<")) {
+        wrong(check, node, false, path, "no merge keys here; each key in full");
+        return;
+    }
+    for (const struct key *key = keys; key->name; key++) {
+        unsigned d = distance(name, key->name);
+        if (d < best_distance && d < strlen(key->name)) {
+            best = key;
+            best_distance = d;
+        }
+    }
+    if (best) {
+        (void)snprintf(right, sizeof(right), "no such key; did you mean '%s'?", best->name);
+        wrong(check, node, false, path, right);
+        return;
+    }
+    for (const struct key *map = conf_schema; map->name; map++) {
+        if (map->type == KEY_MAP && map->keys != keys && conf_key_find(map->keys, name)) {
+            (void)snprintf(right, sizeof(right), "no such key here; did you mean '%s.%.60s'?",
+                           map->name, name);
+            wrong(check, node, false, path, right);
+            return;
+        }
+    }
+    for (const struct key *key = keys; key->name && used < sizeof(right); key++)
+        used += (size_t)snprintf(right + used, sizeof(right) - used, "%s%s",
+                                 used ? ", " : "no such key; one of ", key->name);
+    wrong(check, node, false, path, right);
+}
+
+/* ---- Each key by itself ---------------------------------------------------------------- */
+
+/* A tag would ask for a type of its own, which libcyaml does not look at. */
+static bool tag_is_plain(const yaml_node_t *node)
+{
+    static const char *const tags[] = {YAML_STR_TAG, YAML_SEQ_TAG, YAML_MAP_TAG};
+
+    for (size_t i = 0; i < ARRAY_LEN(tags); i++)
+        if (!strcmp((const char *)node->tag, tags[i]))
+            return true;
+    return false;
+}
+
+static void number_check(struct check *check, const yaml_node_t *node, const struct key *key,
+                         const char *path)
+{
+    const char *text = conf_node_text(node);
+    char right[128];
+    uint64_t n;
+
+    if (text && !conf_number(text, key->max, &n) && n >= key->min)
+        return;
+    (void)snprintf(right, sizeof(right),
+                   "a whole number from %" PRIu64 " to %" PRIu64 " (%s), without leading zeros",
+                   key->min, key->max, key->unit);
+    wrong(check, node, false, path, right);
+}
+
+static void choice_check(struct check *check, const yaml_node_t *node, const struct key *key,
+                         const char *path)
+{
+    const char *text = conf_node_text(node);
+    char right[128] = "";
+    size_t used = 0;
+
+    for (const cyaml_strval_t *choice = key->choices; choice->str; choice++) {
+        if (text && !strcmp(text, choice->str))
+            return;
+        used += (size_t)snprintf(right + used, sizeof(right) - used, "%s%s",
+                                 used ? ", " : "one of ", choice->str);
+    }
+    wrong(check, node, false, path, right);
+}
+
+static void text_check(struct check *check, const yaml_node_t *node, const struct text_rule *rule,
+                       const char *path)
+{
+    const char *text = conf_node_text(node);
+
+    if (!text || !rule->valid(text))
+        wrong(check, node, rule->secret, path, rule->right);
+}
+
+/* Whether a list, of a length that the key allows. */
+static bool list_check(struct check *check, const yaml_node_t *node, const struct key *key,
+                       const char *path)
+{
+    char right[96];
+
+    if (node->type != YAML_SEQUENCE_NODE) {
+        wrong(check, node, key->text && key->text->secret, path, "a list: [..., ...]");
+        return false;
+    }
+    if (list_count(node) < key->min || list_count(node) > key->max) {
+        (void)snprintf(right, sizeof(right), "a list of %" PRIu64 " to %" PRIu64 " entries",
+                       key->min, key->max);
+        wrong(check, node, false, path, right);
+        return false;
+    }
+    return true;
+}
+
+static void texts_check(struct check *check, const yaml_node_t *node, const struct key *key,
+                        const char *path)
+{
+    char item_path[PATH_SIZE], right[64];
+
+    if (!list_check(check, node, key, path))
+        return;
+    for (size_t i = 0; i < list_count(node); i++) {
+        const yaml_node_t *item = list_item(check, node, i);
+        const char *text = conf_node_text(item);
+
+        path_item(item_path, path, i);
+        text_check(check, item, key->text, item_path);
+        for (size_t j = 0; text && j < i; j++) {
+            const char *other = conf_node_text(list_item(check, node, j));
+            if (!other ||
+                !(key->text->same ? key->text->same(text, other) : !strcasecmp(text, other)))
+                continue;
+            (void)snprintf(right, sizeof(right), "each one once; it is entry [%zu] too", j);
+            wrong(check, item, key->text->secret, item_path, right);
+            break;
+        }
+    }
+}
+
+static void value_check(struct check *check, const yaml_node_t *node, const struct key *key,
+                        const char *path)
+{
+    char item_path[PATH_SIZE];
+
+    if (!tag_is_plain(node)) {
+        wrong(check, node, key->text && key->text->secret, path, "the value without a tag (!...)");
+        return;
+    }
+    switch (key->type) {
+    case KEY_NUMBER: number_check(check, node, key, path); break;
+    case KEY_CHOICE: choice_check(check, node, key, path); break;
+    case KEY_TEXT: text_check(check, node, key->text, path); break;
+    case KEY_TEXTS: texts_check(check, node, key, path); break;
+    case KEY_MAP: map_check(check, node, key->keys, path); break;
+    case KEY_MAPS:
+        if (!list_check(check, node, key, path))
+            break;
+        for (size_t i = 0; i < list_count(node); i++) {
+            path_item(item_path, path, i);
+            map_check(check, list_item(check, node, i), key->keys, item_path);
+        }
+        break;
+    }
+}
+
+/* The line where this key already stands above `until`; 0: nowhere. */
+static int key_line_before(struct check *check, const yaml_node_t *map, const char *name,
+                           const yaml_node_pair_t *until)
+{
+    for (yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < until; pair++) {
+        const yaml_node_t *node = yaml_document_get_node(check->document, pair->key);
+        const char *text = conf_node_text(node);
+        if (text && !strcmp(text, name))
+            return conf_node_line(node);
+    }
+    return 0;
+}
+
+static void pair_check(struct check *check, const yaml_node_t *map, const yaml_node_pair_t *pair,
+                       const struct key *keys, const char *path)
+{
+    const yaml_node_t *node = yaml_document_get_node(check->document, pair->key);
+    const char *name = conf_node_text(node);
+    const struct key *key;
+    char key_path[PATH_SIZE], shown[VALUE_SHOWN], right[64];
+    int line;
+
+    path_key(key_path, path, value_show(node, false, shown));
+    if (!name) {
+        wrong(check, node, false, key_path, "the name of a key");
+        return;
+    }
+    line = key_line_before(check, map, name, pair);
+    if (line) {
+        (void)snprintf(right, sizeof(right), "each key once; it is on line %d already", line);
+        wrong(check, node, false, key_path, right);
+        return;
+    }
+    key = conf_key_find(keys, name);
+    if (key)
+        value_check(check, yaml_document_get_node(check->document, pair->value), key, key_path);
+    else
+        unknown_key(check, node, name, keys, key_path);
+}
+
+static void map_check(struct check *check, const yaml_node_t *map, const struct key *keys,
+                      const char *path)
+{
+    char key_path[PATH_SIZE], right[256] = "";
+    size_t used = 0;
+
+    if (map->type != YAML_MAPPING_NODE || !tag_is_plain(map)) {
+        for (const struct key *key = keys; key->name && used < sizeof(right); key++)
+            used += (size_t)snprintf(right + used, sizeof(right) - used, "%s%s: ...",
+                                     used ? ", " : "keys and values: {", key->name);
+        if (used < sizeof(right))
+            (void)snprintf(right + used, sizeof(right) - used, "}");
+        wrong(check, map, false, *path ? path : "(file)", right);
+        return;
+    }
+    for (yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top;
+         pair++)
+        pair_check(check, map, pair, keys, path);
+
+    for (const struct key *key = keys; key->name; key++) {
+        if (!key->required || conf_node(check->document, map, key->name))
+            continue;
+        path_key(key_path, path, key->name);
+        conf_mistake(check->mistakes, conf_node_line(map), "%s: is missing: %s", key_path,
+                     key->text ? key->text->right : key->help);
+    }
+}
+
+/* ---- What must fit together ------------------------------------------------------------ */
+
+/* Listeners: one kind in each entry, no socket twice. Returns whether any of them needs a
+ * certificate. */
+static bool listeners_check(struct check *check, const yaml_node_t *root, const struct key *kinds)
+{
+    const yaml_node_t *list = conf_node(check->document, root, "listen");
+    union conf_sockaddr seen[CONF_LISTENERS_MAX], address;
+    size_t seen_at[CONF_LISTENERS_MAX], seen_count = 0;
+    char path[PATH_SIZE], key_path[PATH_SIZE], right[64];
+    bool secure = false, any;
+
+    for (size_t i = 0; i < list_count(list) && i < CONF_LISTENERS_MAX; i++) {
+        const yaml_node_t *entry = list_item(check, list, i), *first = NULL;
+
+        path_item(path, "listen", i);
+        if (entry->type != YAML_MAPPING_NODE)
+            continue;
+        if (entry->data.mapping.pairs.top - entry->data.mapping.pairs.start != 1)
+            wrong(check, entry, false, path,
+                  "one of tls, wss, tcp, ws; an entry for each listener");
+        for (const struct key *kind = kinds; kind->name && !first; kind++) {
+            first = conf_node(check->document, entry, kind->name);
+            if (first) {
+                path_key(key_path, path, kind->name);
+                secure |= !strcmp(kind->name, "tls") || !strcmp(kind->name, "wss");
+            }
+        }
+        if (!conf_node_text(first) || conf_listener_parse(conf_node_text(first), &address, &any))
+            continue;
+        for (size_t j = 0; j < seen_count; j++) {
+            if (!conf_sockaddr_eq(&seen[j], &address))
+                continue;
+            (void)snprintf(right, sizeof(right), "another port; listen[%zu] has this one",
+                           seen_at[j]);
+            wrong(check, first, false, key_path, right);
+            break;
+        }
+        seen[seen_count] = address;
+        seen_at[seen_count++] = i;
+    }
+    return secure;
+}
+
+static void file_check(struct check *check, const yaml_node_t *node, const char *map_path,
+                       const char *key)
+{
+    char key_path[PATH_SIZE], right[128];
+    const char *name = conf_node_text(node);
+    struct stat status;
+    char *path;
+    int fd, err = 0;
+
+    if (!name || !conf_text_valid(name))
+        return;
+    path = conf_file_path(check->mistakes->path, name);
+    if (!path) {
+        check->mistakes->no_memory = true;
+        return;
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &status))
+        err = errno;
+    else if (S_ISDIR(status.st_mode))
+        err = EISDIR;
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    if (!err)
+        return;
+    path_key(key_path, map_path, key);
+    (void)snprintf(right, sizeof(right), "a file that can be read (%s)", strerror(err));
+    wrong(check, node, false, key_path, right);
+}
+
+static void certificate_check(struct check *check, const yaml_node_t *map, const char *path)
+{
+    file_check(check, conf_node(check->document, map, "chain"), path, "chain");
+    file_check(check, conf_node(check->document, map, "key"), path, "key");
+}
+
+static void certificates_check(struct check *check, const yaml_node_t *root, bool needed)
+{
+    const yaml_node_t *one = conf_node(check->document, root, "certificate");
+    const yaml_node_t *more = conf_node(check->document, root, "certificates");
+    char path[PATH_SIZE];
+
+    certificate_check(check, one, "certificate");
+    for (size_t i = 0; i < list_count(more); i++) {
+        path_item(path, "certificates", i);
+        certificate_check(check, list_item(check, more, i), path);
+    }
+    if (needed && !one && !list_count(more))
+        conf_mistake(check->mistakes, conf_node_line(root),
+                     "certificate: is missing: {chain: FILE, key: FILE}, as tls and wss listeners "
+                     "need one");
+}
+
+/* sipward's own core socket as a backend: on one machine with the PBX both want port 5060. */
+static void backends_check(struct check *check, const yaml_node_t *root)
+{
+    const yaml_node_t *list = conf_node(check->document, root, "backends");
+    const char *core = conf_node_text(conf_node(check->document, root, "core"));
+    union conf_sockaddr core4 = {{0}}, core6 = {{0}}, address;
+    char host[CONF_HOST_SIZE], path[PATH_SIZE];
+    uint16_t core_port = 5060, port;
+
+    if (core && conf_core_parse(core, &core4, &core6, &core_port))
+        return;
+    for (size_t i = 0; i < list_count(list); i++) {
+        const yaml_node_t *item = list_item(check, list, i);
+        const char *text = conf_node_text(item);
+        bool self;
+
+        if (!text || conf_backend_parse(text, host, &port) || port != core_port ||
+            conf_address_parse(host, port, &address))
+            continue;
+        if (address.sa.sa_family == AF_INET)
+            self = core4.sa.sa_family ? conf_sockaddr_eq(&address, &core4)
+                                      : ntohl(address.in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+        else
+            self = core6.sa.sa_family ? conf_sockaddr_eq(&address, &core6)
+                                      : IN6_IS_ADDR_LOOPBACK(&address.in6.sin6_addr);
+        path_item(path, "backends", i);
+        if (self)
+            wrong(check, item, false, path,
+                  "another port than sipward's own on that address; give `core` one, as in :5070");
+    }
+}
+
+static void users_check(struct check *check, const yaml_node_t *root)
+{
+    const yaml_node_t *backends = conf_node(check->document, root, "backends");
+    const yaml_node_t *users = conf_node(check->document, root, "users");
+    char path[PATH_SIZE], key_path[PATH_SIZE], right[64];
+
+    if (!list_count(backends) && !list_count(users))
+        conf_mistake(check->mistakes, conf_node_line(root),
+                     "backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`, for "
+                     "sipward's own registrar");
+    if (list_count(backends) && users)
+        wrong(check, users, false, "users",
+              "not there beside `backends`: they are of sipward's own registrar, which serves only "
+              "where there is no backend");
+
+    for (size_t i = 0; i < list_count(users); i++) {
+        const yaml_node_t *user = list_item(check, users, i);
+        const char *name = conf_node_text(conf_node(check->document, user, "name"));
+        bool password = conf_node(check->document, user, "password");
+        bool hash = conf_node(check->document, user, "ha1_md5") ||
+                    conf_node(check->document, user, "ha1_sha256");
+
+        if (user->type != YAML_MAPPING_NODE)
+            continue;
+        path_item(path, "users", i);
+        if (password == hash)
+            conf_mistake(check->mistakes, conf_node_line(user), "%s: %s: %s", path,
+                         hash ? "'{...}' is wrong" : "password: is missing",
+                         "a password, or ha1_md5, ha1_sha256 or both, not password and hash");
+        for (size_t j = 0; name && j < i; j++) {
+            const char *other =
+                conf_node_text(conf_node(check->document, list_item(check, users, j), "name"));
+            if (!other || strcmp(name, other) != 0)
+                continue;
+            path_key(key_path, path, "name");
+            (void)snprintf(right, sizeof(right), "each user once; users[%zu] has this name", j);
+            wrong(check, conf_node(check->document, user, "name"), false, key_path, right);
+            break;
+        }
+    }
+}
+
+static void rules_check(struct check *check, const yaml_node_t *root)
+{
+    const yaml_node_t *rules =
+        conf_node(check->document, conf_node(check->document, root, "headers"), "rules");
+    char list_path[PATH_SIZE], path[PATH_SIZE];
+
+    for (size_t i = 0; i < list_count(rules); i++) {
+        const yaml_node_t *rule = list_item(check, rules, i);
+        const char *action = conf_node_text(conf_node(check->document, rule, "action"));
+        const yaml_node_t *value = conf_node(check->document, rule, "value");
+
+        if (!action)
+            continue;
+        path_item(list_path, "headers.rules", i);
+        path_key(path, list_path, "value");
+        if (!strcmp(action, "remove") && value)
+            wrong(check, value, false, path, "no value where the action is remove");
+        else if ((!strcmp(action, "set") || !strcmp(action, "add")) && !value)
+            conf_mistake(check->mistakes, conf_node_line(rule),
+                         "%s: is missing: the value that the action %s puts in", path, action);
+    }
+}
+
+/* One number must not be above another one of the same mapping, defaults included. */
+static void order_check(struct check *check, const yaml_node_t *root, const char *map,
+                        const char *low, const char *high)
+{
+    const struct key *keys = conf_key_find(conf_schema, map)->keys;
+    const struct key *low_key = conf_key_find(keys, low), *high_key = conf_key_find(keys, high);
+    const yaml_node_t *node = conf_node(check->document, root, map);
+    const yaml_node_t *low_node = conf_node(check->document, node, low);
+    const yaml_node_t *high_node = conf_node(check->document, node, high);
+    const char *low_text = low_node ? conf_node_text(low_node) : low_key->preset;
+    const char *high_text = high_node ? conf_node_text(high_node) : high_key->preset;
+    char path[PATH_SIZE], right[160];
+    uint64_t low_n, high_n;
+
+    if (!low_text || !high_text || conf_number(low_text, low_key->max, &low_n) ||
+        conf_number(high_text, high_key->max, &high_n) || low_n <= high_n)
+        return;
+    path_key(path, map, high_node ? high : low);
+    (void)snprintf(right, sizeof(right), "not %s %s, which is %" PRIu64 "%s",
+                   high_node ? "below" : "above", high_node ? low : high,
+                   high_node ? low_n : high_n, low_node && high_node ? "" : " unless set");
+    wrong(check, high_node ? high_node : low_node, false, path, right);
+}
+
+void conf_check(yaml_document_t *document, struct mistakes *mistakes)
+{
+    struct check check = {document, mistakes};
+    const yaml_node_t *root = yaml_document_get_root_node(document);
+
+    map_check(&check, root, conf_schema, "");
+    if (root->type != YAML_MAPPING_NODE)
+        return;
+    certificates_check(&check, root,
+                       listeners_check(&check, root, conf_key_find(conf_schema, "listen")->keys));
+    backends_check(&check, root);
+    users_check(&check, root);
+    rules_check(&check, root);
+    order_check(&check, root, "registrar", "min_expires", "default_expires");
+    order_check(&check, root, "registrar", "default_expires", "max_expires");
+    order_check(&check, root, "limits", "message_size", "send_queue");
+}

@@ -1,0 +1,416 @@
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "conf/internal.h"
+
+enum { PORT_CORE_DEFAULT = 5060, NAME_MAX_BYTES = 253, LABEL_MAX_BYTES = 63 };
+
+/* The C library's are for the locale; SIP is ASCII. */
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_alpha(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool is_in(char c, const char *others)
+{
+    return is_alpha(c) || is_digit(c) || (c && strchr(others, c));
+}
+
+/* All of `text`, and at least one byte of it, is letters, digits or of `others`. */
+static bool all_in(const char *text, const char *others)
+{
+    const char *p = text;
+
+    while (is_in(*p, others))
+        p++;
+    return p > text && !*p;
+}
+
+int conf_number(const char *text, uint64_t max, uint64_t *out)
+{
+    uint64_t n = 0;
+
+    if (!*text || (text[0] == '0' && text[1]))
+        return -EINVAL;
+    for (const char *p = text; *p; p++) {
+        if (!is_digit(*p))
+            return -EINVAL;
+        uint64_t digit = (uint64_t)(*p - '0');
+        if (digit > max || n > (max - digit) / 10)
+            return -EINVAL;
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return 0;
+}
+
+static int port_parse(const char *text, uint16_t *port)
+{
+    uint64_t n;
+
+    if (conf_number(text, UINT16_MAX, &n) || !n)
+        return -EINVAL;
+    *port = (uint16_t)n;
+    return 0;
+}
+
+int conf_address_parse(const char *text, uint16_t port, union conf_sockaddr *out)
+{
+    union conf_sockaddr address;
+
+    memset(&address, 0, sizeof(address));
+    if (inet_pton(AF_INET, text, &address.in.sin_addr) == 1) {
+        address.in.sin_family = AF_INET;
+        address.in.sin_port = htons(port);
+    } else if (inet_pton(AF_INET6, text, &address.in6.sin6_addr) == 1) {
+        address.in6.sin6_family = AF_INET6;
+        address.in6.sin6_port = htons(port);
+    } else {
+        return -EINVAL;
+    }
+    *out = address;
+    return 0;
+}
+
+bool conf_sockaddr_eq(const union conf_sockaddr *one, const union conf_sockaddr *two)
+{
+    if (one->sa.sa_family != two->sa.sa_family)
+        return false;
+    if (one->sa.sa_family == AF_INET)
+        return one->in.sin_port == two->in.sin_port &&
+               one->in.sin_addr.s_addr == two->in.sin_addr.s_addr;
+    return one->in6.sin6_port == two->in6.sin6_port &&
+           !memcmp(&one->in6.sin6_addr, &two->in6.sin6_addr, sizeof(one->in6.sin6_addr));
+}
+
+/* HOST, HOST:PORT, [v6] or [v6]:PORT. `port` stays as it is where none is given. */
+static int host_port_split(const char *text, char host[CONF_HOST_SIZE], uint16_t *port)
+{
+    union conf_sockaddr address;
+    const char *from = text, *rest;
+    size_t len;
+
+    if (*text == '[') {
+        from = text + 1;
+        len = strcspn(from, "]");
+        if (!from[len])
+            return -EINVAL;
+        rest = from + len + 1;
+    } else {
+        len = strcspn(from, ":");
+        rest = from + len;
+    }
+    if (!len || len >= CONF_HOST_SIZE)
+        return -EINVAL;
+    memcpy(host, from, len);
+    host[len] = '\0';
+    if (*text == '[' && (conf_address_parse(host, 0, &address) || address.sa.sa_family != AF_INET6))
+        return -EINVAL;
+    if (!*rest)
+        return 0;
+    return *rest == ':' ? port_parse(rest + 1, port) : -EINVAL;
+}
+
+int conf_listener_parse(const char *text, union conf_sockaddr *out, bool *any)
+{
+    char host[CONF_HOST_SIZE];
+    uint16_t port = 0;
+    int err;
+
+    if (!port_parse(text, &port)) {
+        err = conf_address_parse("::", port, out);
+        if (!err)
+            *any = true;
+        return err;
+    }
+    if (host_port_split(text, host, &port) || !port)
+        return -EINVAL;
+    err = conf_address_parse(host, port, out);
+    if (!err)
+        *any = false;
+    return err;
+}
+
+/* RFC 1123 2.1, RFC 3261 25.1 hostname. A last label of digits is an address gone wrong. */
+static bool name_valid(const char *text)
+{
+    const char *label = text;
+
+    if (strlen(text) > NAME_MAX_BYTES)
+        return false;
+    for (;;) {
+        size_t len = strcspn(label, ".");
+        if (!len || len > LABEL_MAX_BYTES || label[0] == '-' || label[len - 1] == '-')
+            return false;
+        for (size_t i = 0; i < len; i++)
+            if (!is_in(label[i], "-"))
+                return false;
+        if (!label[len])
+            return is_alpha(label[0]);
+        label += len + 1;
+    }
+}
+
+bool conf_host_valid(const char *text)
+{
+    union conf_sockaddr address;
+    char host[CONF_HOST_SIZE];
+    uint16_t port = 0;
+
+    if (*text == '[') /* as a URI writes it */
+        return !host_port_split(text, host, &port) && text[strlen(text) - 1] == ']';
+    return name_valid(text) || !conf_address_parse(text, 0, &address);
+}
+
+int conf_backend_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *port)
+{
+    static const char udp[] = "udp:";
+    union conf_sockaddr address;
+    char name[CONF_HOST_SIZE];
+    uint16_t number = PORT_CORE_DEFAULT;
+
+    if (strncmp(text, udp, strlen(udp)) != 0 || host_port_split(text + strlen(udp), name, &number))
+        return -EINVAL;
+    if (!name_valid(name) &&
+        (conf_address_parse(name, number, &address) ||
+         (address.sa.sa_family == AF_INET && address.in.sin_addr.s_addr == htonl(INADDR_ANY)) ||
+         (address.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address.in6.sin6_addr))))
+        return -EINVAL;
+    memcpy(host, name, sizeof(name));
+    *port = number;
+    return 0;
+}
+
+bool conf_backend_same(const char *one, const char *two)
+{
+    char host1[CONF_HOST_SIZE], host2[CONF_HOST_SIZE];
+    union conf_sockaddr address1, address2;
+    uint16_t port1, port2;
+
+    if (conf_backend_parse(one, host1, &port1) || conf_backend_parse(two, host2, &port2) ||
+        port1 != port2)
+        return false;
+    if (!conf_address_parse(host1, port1, &address1) &&
+        !conf_address_parse(host2, port2, &address2))
+        return conf_sockaddr_eq(&address1, &address2);
+    return !strcasecmp(host1, host2);
+}
+
+/* One of the parts of `core`: ADDRESS or ADDRESS:PORT. `port` 0: none given. */
+static int core_part_parse(const char *text, union conf_sockaddr *out, uint16_t *port)
+{
+    char host[CONF_HOST_SIZE];
+    int err;
+
+    *port = 0;
+    err = host_port_split(text, host, port);
+    if (!err)
+        err = conf_address_parse(host, 0, out);
+    if (err)
+        return err;
+    if (out->sa.sa_family == AF_INET)
+        return out->in.sin_addr.s_addr == htonl(INADDR_ANY) ? -EINVAL : 0;
+    return IN6_IS_ADDR_UNSPECIFIED(&out->in6.sin6_addr) ? -EINVAL : 0;
+}
+
+int conf_core_parse(const char *text, union conf_sockaddr *core4, union conf_sockaddr *core6,
+                    uint16_t *port)
+{
+    union conf_sockaddr parts[2], *four, *six;
+    uint16_t ports[2] = {0, 0}, number;
+    char first[CONF_HOST_SIZE];
+    size_t len = strcspn(text, ",");
+    const char *second = text[len] ? text + len + 1 + strspn(text + len + 1, " ") : NULL;
+
+    memset(parts, 0, sizeof(parts));
+    if (*text == ':') {
+        if (port_parse(text + 1, &number))
+            return -EINVAL;
+        *core4 = *core6 = parts[0];
+        *port = number;
+        return 0;
+    }
+
+    while (len && text[len - 1] == ' ')
+        len--;
+    if (len >= sizeof(first))
+        return -EINVAL;
+    memcpy(first, text, len);
+    first[len] = '\0';
+    if (core_part_parse(first, &parts[0], &ports[0]) ||
+        (second && core_part_parse(second, &parts[1], &ports[1])))
+        return -EINVAL;
+    if (second && parts[0].sa.sa_family == parts[1].sa.sa_family)
+        return -EINVAL;
+    if (ports[0] && ports[1] && ports[0] != ports[1]) /* the core has one port */
+        return -EINVAL;
+
+    number = ports[0] ? ports[0] : ports[1];
+    if (!number)
+        number = PORT_CORE_DEFAULT;
+    four = &parts[parts[0].sa.sa_family == AF_INET ? 0 : 1];
+    six = &parts[parts[0].sa.sa_family == AF_INET ? 1 : 0];
+    if (four->sa.sa_family)
+        four->in.sin_port = htons(number);
+    if (six->sa.sa_family)
+        six->in6.sin6_port = htons(number);
+    *core4 = *four;
+    *core6 = *six;
+    *port = number;
+    return 0;
+}
+
+char *conf_file_path(const char *conf_path, const char *name)
+{
+    const char *slash = strrchr(conf_path, '/');
+    char *path;
+    int len = *name != '/' && slash ? (int)(slash - conf_path) + 1 : 0;
+
+    return asprintf(&path, "%.*s%s", len, conf_path, name) < 0 ? NULL : path;
+}
+
+bool conf_text_valid(const char *text)
+{
+    size_t len = strlen(text);
+
+    if (!len || len > CONF_TEXT_MAX)
+        return false;
+    for (const char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            return false;
+    return true;
+}
+
+bool conf_listener_valid(const char *text)
+{
+    union conf_sockaddr address;
+    bool any;
+
+    return !conf_listener_parse(text, &address, &any);
+}
+
+bool conf_backend_valid(const char *text)
+{
+    char host[CONF_HOST_SIZE];
+    uint16_t port;
+
+    return !conf_backend_parse(text, host, &port);
+}
+
+bool conf_core_valid(const char *text)
+{
+    union conf_sockaddr core4, core6;
+    uint16_t port;
+
+    return !conf_core_parse(text, &core4, &core6, &port);
+}
+
+static bool hex_valid(const char *text, size_t digits)
+{
+    return strlen(text) == digits && strspn(text, "0123456789abcdefABCDEF") == digits;
+}
+
+bool conf_token_key_valid(const char *text)
+{
+    return hex_valid(text, 64);
+}
+
+bool conf_md5_valid(const char *text)
+{
+    return hex_valid(text, 32);
+}
+
+bool conf_sha256_valid(const char *text)
+{
+    return hex_valid(text, 64);
+}
+
+bool conf_user_valid(const char *text) /* RFC 3261 25.1 user, without escapes */
+{
+    return conf_text_valid(text) && all_in(text, "-_.!~*'()&=+$,;?/");
+}
+
+bool conf_realm_valid(const char *text) /* goes into a quoted string as it is */
+{
+    return conf_text_valid(text) && !strpbrk(text, "\"\\");
+}
+
+bool conf_url_path_valid(const char *text) /* RFC 3986 3.3, as a request line has it */
+{
+    return conf_text_valid(text) && text[0] == '/' &&
+           (!text[1] || all_in(text + 1, "/-._~%!$&'()*+,;=:@"));
+}
+
+bool conf_origin_valid(const char *text) /* RFC 6454 6.2, as browsers write it */
+{
+    const char *colon = strstr(text, "://");
+    char host[CONF_HOST_SIZE];
+    uint16_t port = 0;
+
+    if (!conf_text_valid(text) || !colon || !is_alpha(*text))
+        return false;
+    for (const char *p = text; *p; p++)
+        if (*p >= 'A' && *p <= 'Z')
+            return false;
+    for (const char *p = text; p < colon; p++)
+        if (!is_in(*p, "+-."))
+            return false;
+    if (host_port_split(colon + 3, host, &port) || !conf_host_valid(host))
+        return false;
+    /* a browser leaves the scheme's own port out, so this would never match */
+    return !(port == 443 && !strncmp(text, "https:", 6)) &&
+           !(port == 80 && !strncmp(text, "http:", 5));
+}
+
+static const char token_others[] = "-.!%*_+`'~"; /* RFC 3261 25.1 */
+
+bool conf_header_name_valid(const char *text)
+{
+    static const char *const ours[] = {
+        "Via",
+        "v",
+        "Call-ID",
+        "i",
+        "CSeq",
+        "From",
+        "f",
+        "To",
+        "t",
+        "Max-Forwards",
+        "Content-Length",
+        "l",
+        "Route",
+        "Record-Route",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        if (!strcasecmp(text, ours[i]))
+            return false;
+    return conf_text_valid(text) && all_in(text, token_others);
+}
+
+bool conf_header_match_valid(const char *text)
+{
+    char name[CONF_HOST_SIZE];
+    size_t len = strcspn(text, ";");
+
+    if (len >= sizeof(name))
+        return false;
+    memcpy(name, text, len);
+    name[len] = '\0';
+    return conf_header_name_valid(name) && (!text[len] || all_in(text + len + 1, token_others));
+}
+
+bool conf_header_value_valid(const char *text)
+{
+    return conf_text_valid(text) && text[0] != ' ' && text[strlen(text) - 1] != ' ';
+}

@@ -20,12 +20,9 @@ struct log_field {
     int64_t number;
 };
 
-#define LOG_TEXT(key, s) ((struct log_field){key, LOG_FIELD_STR, s, 0})
-#define LOG_NUMBER(key, n)                                                                         \
-    ((struct log_field){                                                                           \
-        key, LOG_FIELD_INT, {NULL, 0},
-          n
-    })
+#define LOG_TEXT(name, s) ((struct log_field){.key = (name), .kind = LOG_FIELD_STR, .text = (s)})
+#define LOG_NUMBER(name, n)                                                                        \
+    ((struct log_field){.key = (name), .kind = LOG_FIELD_INT, .number = (n)})
 
 /* log_event(LOG_INFO, "flow opened", LOG_TEXT("peer", peer), LOG_NUMBER("port", 5061)); */
 #define log_event(level, what, ...)                                                                \

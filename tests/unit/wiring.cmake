@@ -1,0 +1,2 @@
+unit_test(test_log proxy)
+unit_test(test_core proxy)

@@ -88,17 +88,20 @@ struct sip_msg {
     int status;             /* response only: 100 to 699 */
     struct str reason;      /* response only */
 
-    struct sip_header headers[SIP_HEADERS_MAX];
-    unsigned header_count;
     struct str body;
 
-    /* Keys the scan reads on its way. Empty (p NULL) where the header is missing. */
+    /* Keys the scan reads on its way, as they came: edits of the headers leave them alone.
+     * Empty (p NULL) where the header is missing or can't be read. */
     struct str call_id, from_tag, to_tag;
     struct str top_branch;  /* parameter of the first Via */
     struct str top_sent_by; /* host[:port] of the first Via, as spelled */
     uint32_t cseq;          /* RFC 3261 8.1.1.5 */
     bool has_content_length;
+    bool readable;     /* Via, From, To, Call-ID and CSeq are: for sip_answerable() */
     const char *error; /* why the scan refuses: a reason phrase, "Bad CSeq" */
+
+    unsigned header_count;
+    struct sip_header headers[SIP_HEADERS_MAX];
 };
 
 /* How the bytes were cut out: decides what Content-Length means (F3, F4). */
@@ -108,7 +111,7 @@ enum sip_framing {
 };
 
 /* Read a message. 0: it is well formed by V1 to V4 (syntax, mandatory headers, single headers).
- * 400 to 505: it is not; msg->error says why, and as much as could be read is there, so that
+ * 400 to 513: it is not; msg->error says why, and as much as could be read is there, so that
  * sip_response() can answer a request if sip_answerable(). -EBADMSG: nothing to answer, drop it.
  * `peer_2543`: From without tag is fine (V1: core side). */
 int sip_scan(char *bytes, size_t len, enum sip_framing framing, bool peer_2543,
@@ -140,7 +143,8 @@ enum sip_method sip_method_of(struct str name); /* case-sensitive, RFC 3261 7.1 
 
 /* ---- output ---- */
 
-/* Canonical form, with an exact Content-Length (N1 to N3). buf->overflow: it did not fit. */
+/* Canonical form, with an exact Content-Length and brackets in From, To and Contact (N1 to N4).
+ * buf->overflow: it did not fit. */
 void sip_print(const struct sip_msg *msg, struct buf *out);
 /* A response to a request by this element (RFC 3261 8.2.6): its Vias, From, To, Call-ID, CSeq, and
  * Timestamp for 100; a To tag made from `to_tag` unless there is one or status is 100.
@@ -156,7 +160,7 @@ struct sip_frame {
         FRAME_MORE,    /* `need` bytes in all are needed before it is worth asking again */
         FRAME_MESSAGE, /* `len` bytes from `start` are one message */
         FRAME_PING,    /* CRLFCRLF: answer CRLF (F2) */
-        FRAME_IGNORE,  /* a lone CRLF before something else, or a pong: skip `taken` */
+        FRAME_IGNORE,  /* a CRLF: a pong, before a message, or half a ping: skip `taken` */
         FRAME_BROKEN,  /* framing is lost: answer `status` to what is there, then close (F3, F6) */
     } kind;
     size_t start, len; /* of the message; for FRAME_BROKEN: of its readable head */
@@ -166,6 +170,8 @@ struct sip_frame {
     const char *error; /* reason phrase */
 };
 
-/* Look at the bytes received so far. `scanned` is the caller's cursor: 0 for new bytes, kept
- * between calls while the answer is FRAME_MORE, so that a slow sender costs no second look. */
+/* Look at the bytes received and not yet taken. `scanned` is the connection's cursor: 0 at its
+ * start, then left alone by the caller whatever the answer is. It makes each byte of a slow sender
+ * cost one look, and remembers that the CRLF before was half a ping, so that a lone CRLF is taken
+ * at once and a split ping is one (F1, F2). 0 bytes: FRAME_MORE. */
 void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip_frame *out);

@@ -37,6 +37,9 @@ int sip_via_parse(struct arena *arena, struct str text, struct sip_via *out);
 /* Never for "*" (Contact). Without <>, parameters are the header's (RFC 3261 20.10). */
 int sip_addr_parse(struct arena *arena, struct str text, struct sip_addr *out);
 
+/* Next parameter of ";a=b;c": its name, and its value as spelled, quotes included; value p NULL
+ * for one that has none. false: the end. */
+bool sip_param_next(struct str *rest, struct str *name, struct str *value);
 /* Find `name` in ";a=b;c" (case-insensitive). true: it is there; *value (may be NULL) is its value,
  * without quotes, p NULL for one that has none. */
 bool sip_param(struct str params, struct str name, struct str *value);

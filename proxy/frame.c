@@ -1,0 +1,221 @@
+/* Where a message ends in a stream (F1, F2, F3, F6; RFC 3261 18.3). */
+#include "proxy/message.h"
+#include "proxy/text.h"
+
+/* The cursor counts bytes that were searched for the end of the headers. Two bits above any length
+ * say that it counts something else, and what came before. */
+#define CURSOR_WHOLE                                                                               \
+    (((size_t)-1 >> 1) + 1)              /* the head was read: the count is the whole message      \
+                                          */
+#define CURSOR_CRLF ((size_t)-1 / 4 + 1) /* a CRLF was taken just before: half a ping */
+#define CURSOR_FLAGS (CURSOR_WHOLE | CURSOR_CRLF)
+
+static void more(struct sip_frame *out, size_t need)
+{
+    *out = (struct sip_frame){.kind = FRAME_MORE, .need = need};
+}
+
+static void broken(struct sip_frame *out, int status, const char *error, size_t head)
+{
+    *out = (struct sip_frame){
+        .kind = FRAME_BROKEN, .len = head, .taken = head, .status = status, .error = error};
+}
+
+/* CRLFs before a start line (F2). false: there are none here. A lone LF is skipped like a CRLF. */
+static bool keepalive(struct str bytes, size_t *scanned, struct sip_frame *out)
+{
+    bool half = *scanned & CURSOR_CRLF;
+
+    if (bytes.p[0] == '\r' && bytes.len == 1) {
+        more(out, 2);
+        return true;
+    }
+    if (bytes.p[0] == '\n') {
+        *scanned = 0;
+        *out = (struct sip_frame){.kind = FRAME_IGNORE, .taken = 1};
+        return true;
+    }
+    if (bytes.p[0] != '\r' || bytes.p[1] != '\n') {
+        *scanned &= ~CURSOR_CRLF;
+        return false;
+    }
+    if (half) {
+        *scanned = 0;
+        *out = (struct sip_frame){.kind = FRAME_PING, .taken = 2};
+    } else if (bytes.len >= 4 && bytes.p[2] == '\r' && bytes.p[3] == '\n') {
+        *scanned = 0;
+        *out = (struct sip_frame){.kind = FRAME_PING, .taken = 4};
+    } else {
+        *scanned = CURSOR_CRLF;
+        *out = (struct sip_frame){.kind = FRAME_IGNORE, .taken = 2};
+    }
+    return true;
+}
+
+/* Length of start line, headers and empty line; 0: the end has not come. */
+static size_t head_length(struct str bytes, size_t *scanned)
+{
+    size_t at = *scanned;
+
+    for (;;) {
+        const char *lf = at < bytes.len ? memchr(bytes.p + at, '\n', bytes.len - at) : NULL;
+
+        if (!lf) {
+            *scanned = bytes.len;
+            return 0;
+        }
+        at = (size_t)(lf - bytes.p) + 1;
+        if (at < bytes.len && bytes.p[at] == '\n')
+            return at + 1;
+        if (at + 1 < bytes.len && bytes.p[at] == '\r' && bytes.p[at + 1] == '\n')
+            return at + 2;
+        if (at == bytes.len || (at + 1 == bytes.len && bytes.p[at] == '\r')) {
+            *scanned = at - 1; /* this line end may yet be the last */
+            return 0;
+        }
+    }
+}
+
+/* A header line with those that continue it, from *at on; no line end at its end. */
+static struct str logical_line(struct str head, size_t *at)
+{
+    size_t start = *at, next = start;
+
+    do {
+        const char *lf = memchr(head.p + next, '\n', head.len - next);
+        next = lf ? (size_t)(lf - head.p) + 1 : head.len;
+    } while (next < head.len && text_blank(head.p[next]));
+    *at = next;
+    if (next > start && head.p[next - 1] == '\n')
+        next--;
+    if (next > start && head.p[next - 1] == '\r')
+        next--;
+    return (struct str){head.p + start, next - start};
+}
+
+/* Blanks and folds at both ends. */
+static struct str trim_folds(struct str s)
+{
+    for (;;) {
+        size_t len = s.len;
+
+        s = str_trim(s);
+        if (s.len && s.p[0] == '\n') {
+            s = (struct str){s.p + 1, s.len - 1};
+        } else if (s.len > 1 && s.p[0] == '\r' && s.p[1] == '\n') {
+            s = (struct str){s.p + 2, s.len - 2};
+        } else if (s.len && s.p[s.len - 1] == '\n') {
+            s.len--;
+            if (s.len && s.p[s.len - 1] == '\r')
+                s.len--;
+        } else if (s.len == len) {
+            return s;
+        }
+    }
+}
+
+/* Is this line a Content-Length? Its value, in any case. */
+static bool content_length_line(struct str line, struct str *value)
+{
+    const char *colon;
+    struct str name;
+
+    if (!line.len || ((line.p[0] | 0x20) != 'c' && (line.p[0] | 0x20) != 'l'))
+        return false;
+    colon = memchr(line.p, ':', line.len);
+    if (!colon)
+        return false;
+    name = trim_folds((struct str){line.p, (size_t)(colon - line.p)});
+    *value = trim_folds((struct str){colon + 1, (size_t)(line.p + line.len - colon) - 1});
+    return str_eq_nocase(name, STR("Content-Length")) || str_eq_nocase(name, STR("l"));
+}
+
+/* The one Content-Length of a head. Returns 0 or a status, and then why. */
+static int content_length(struct str head, size_t max, size_t *length, const char **error)
+{
+    bool found = false;
+    size_t at = 0;
+
+    logical_line(head, &at); /* start line */
+    while (at < head.len) {
+        struct str value;
+        uint64_t number;
+
+        if (!content_length_line(logical_line(head, &at), &value))
+            continue;
+        *error = "Bad Content-Length";
+        for (size_t i = 0; i < value.len; i++)
+            if (!text_digit(value.p[i]))
+                return 400;
+        if (!value.len)
+            return 400;
+        if (str_to_uint(value, max, &number)) {
+            *error = "Message Too Large";
+            return 513;
+        }
+        if (found && number != *length) {
+            *error = "Conflicting Content-Length";
+            return 400;
+        }
+        *length = (size_t)number;
+        found = true;
+    }
+    *error = "Missing Content-Length";
+    return found ? 0 : 400;
+}
+
+/* The bytes that end with the last whole line of at most `max`. */
+static size_t lines_length(struct str bytes, size_t max)
+{
+    size_t len = bytes.len < max ? bytes.len : max;
+    const char *lf = len ? memrchr(bytes.p, '\n', len) : NULL;
+
+    return lf ? (size_t)(lf - bytes.p) + 1 : len;
+}
+
+void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip_frame *out)
+{
+    size_t head, body = 0, max = message_max < SIP_HEADERS_BYTES ? message_max : SIP_HEADERS_BYTES;
+    const char *error;
+    int status;
+
+    if (!bytes.len) {
+        more(out, 1);
+        return;
+    }
+    if (*scanned & CURSOR_WHOLE) {
+        if (bytes.len < (*scanned & ~CURSOR_FLAGS)) {
+            more(out, *scanned & ~CURSOR_FLAGS);
+            return;
+        }
+        *scanned = 0;
+    }
+    if ((*scanned & ~CURSOR_FLAGS) == 0 && keepalive(bytes, scanned, out))
+        return;
+
+    head = head_length(bytes, scanned);
+    if (head > max || (!head && bytes.len >= max)) {
+        *scanned = 0;
+        broken(out, 513, "Message Too Large", lines_length(bytes, max));
+        return;
+    }
+    if (!head) {
+        more(out, bytes.len + 1);
+        return;
+    }
+    status = content_length((struct str){bytes.p, head}, message_max, &body, &error);
+    if (!status && body > message_max - head) {
+        status = 513;
+        error = "Message Too Large";
+    }
+    if (status) {
+        *scanned = 0;
+        broken(out, status, error, head);
+    } else if (bytes.len - head < body) {
+        *scanned = (head + body) | CURSOR_WHOLE;
+        more(out, head + body);
+    } else {
+        *scanned = 0;
+        *out = (struct sip_frame){.kind = FRAME_MESSAGE, .len = head + body, .taken = head + body};
+    }
+}

@@ -1,0 +1,538 @@
+/* From bytes to an index of them: sip_scan(), and the edits of a scanned message. */
+#include "proxy/message.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "proxy/text.h"
+#include "proxy/value.h"
+
+/* Where the scan stands. The first thing wrong decides status and error; it reads on, so that the
+ * rest can be used to answer. */
+struct scan {
+    char *at, *end;
+    struct sip_msg *msg;
+    int status;
+    bool peer_2543;
+    bool via_read, cseq_read;
+    uint64_t seen; /* one bit for each header_id */
+    uint64_t content_length;
+};
+
+static_assert(HEADER_ID_COUNT <= 64, "scan.seen has a bit for each");
+
+static void refuse(struct scan *scan, int status, const char *error)
+{
+    if (scan->status)
+        return;
+    scan->status = status;
+    scan->msg->error = error;
+}
+
+/* ---- lines ---- */
+
+/* One line without its end, scan->at behind it. false: no line end is left. */
+static bool line_cut(struct scan *scan, char **start, char **stop)
+{
+    char *lf;
+
+    if (scan->at == scan->end)
+        return false;
+    lf = memchr(scan->at, '\n', (size_t)(scan->end - scan->at));
+    if (!lf)
+        return false;
+    *start = scan->at;
+    *stop = lf > scan->at && lf[-1] == '\r' ? lf - 1 : lf;
+    scan->at = lf + 1;
+    return true;
+}
+
+/* A header line and the folded ones that continue it (RFC 3261 7.3.1): each fold, with the blanks
+ * around it, becomes one SP, and what is won becomes blanks before the line end, so that the buffer
+ * still holds the same message. */
+static bool line_next(struct scan *scan, struct str *line)
+{
+    char *start, *stop, *write, *from, *to;
+
+    if (!line_cut(scan, &start, &stop))
+        return false;
+    write = stop;
+    while (stop != start && scan->at < scan->end && text_blank(*scan->at)) {
+        if (!line_cut(scan, &from, &to))
+            return false;
+        while (from < to && text_blank(*from))
+            from++;
+        while (write > start && text_blank(write[-1]))
+            write--;
+        if (from < to) {
+            *write++ = ' ';
+            memmove(write, from, (size_t)(to - from));
+            write += to - from;
+        }
+        stop = to;
+    }
+    memset(write, ' ', (size_t)(stop - write));
+    *line = (struct str){start, (size_t)(write - start)};
+    return true;
+}
+
+/* ---- start line ---- */
+
+static bool starts_with_sip(struct str s)
+{
+    return s.len >= 4 && str_eq_nocase((struct str){s.p, 4}, STR("SIP/"));
+}
+
+static int status_line(struct scan *scan, struct str line)
+{
+    static const struct str version = STR("SIP/2.0 ");
+    struct sip_msg *msg = scan->msg;
+    uint64_t status;
+
+    if (line.len < version.len + 3 || !str_eq_nocase((struct str){line.p, version.len}, version) ||
+        str_to_uint((struct str){line.p + version.len, 3}, 699, &status) || status < 100)
+        return -EBADMSG;
+    line.p += version.len + 3;
+    line.len -= version.len + 3;
+    if (line.len && line.p[0] != ' ') /* the SP may be missing when the phrase is */
+        return -EBADMSG;
+    msg->status = (int)status;
+    msg->reason = str_trim(line);
+    return 0;
+}
+
+static void request_uri_check(struct scan *scan)
+{
+    struct str uri = scan->msg->uri, scheme = text_scheme(uri);
+
+    if (!scheme.p || uri.len == scheme.len + 1 || text_has_any(uri, "<>\""))
+        refuse(scan, 400, "Bad Request-URI");
+    else if (!str_eq_nocase(scheme, STR("sip")) && !str_eq_nocase(scheme, STR("sips")) &&
+             !str_eq_nocase(scheme, STR("tel")))
+        refuse(scan, 416, "Unsupported URI Scheme");
+}
+
+/* Method SP Request-URI SP SIP-Version, with exactly these two spaces (RFC 3261 7.1). Without a
+ * method there is nothing to answer. */
+static int request_line(struct scan *scan, struct str line)
+{
+    struct sip_msg *msg = scan->msg;
+    const char *space = line.len ? memchr(line.p, ' ', line.len) : NULL, *last;
+    struct str version;
+
+    if (!space)
+        return -EBADMSG;
+    msg->method_name = (struct str){line.p, (size_t)(space - line.p)};
+    if (!text_is_token(msg->method_name))
+        return -EBADMSG;
+    msg->is_request = true;
+    msg->method = sip_method_of(msg->method_name);
+
+    line = str_trim(line); /* blanks at the end are clear (N8) */
+    last = memrchr(line.p, ' ', line.len);
+    if (!last || last <= space + 1) {
+        refuse(scan, 400, "Bad request line");
+        return 0;
+    }
+    msg->uri = (struct str){space + 1, (size_t)(last - space) - 1};
+    version = (struct str){last + 1, (size_t)(line.p + line.len - last) - 1};
+    if (text_has_any(msg->uri, " \t") || !starts_with_sip(version))
+        refuse(scan, 400, "Bad request line");
+    else if (!str_eq_nocase(version, STR("SIP/2.0")))
+        refuse(scan, 505, "Version Not Supported");
+    else
+        request_uri_check(scan);
+    return 0;
+}
+
+static int start_line(struct scan *scan)
+{
+    char *start, *stop;
+    struct str line;
+
+    while (scan->at < scan->end && (*scan->at == '\r' || *scan->at == '\n'))
+        scan->at++; /* F2 */
+    if (!line_cut(scan, &start, &stop))
+        return -EBADMSG;
+    line = (struct str){start, (size_t)(stop - start)};
+    if (text_has_control(line))
+        refuse(scan, 400, "Control byte in request line");
+    else if (line.len > SIP_LINE_MAX)
+        refuse(scan, 414, "Request-URI Too Long");
+    else if (scan->at < scan->end && text_blank(*scan->at))
+        refuse(scan, 400, "Folded request line");
+    if (starts_with_sip(line))
+        return scan->status ? -EBADMSG : status_line(scan, line);
+    return request_line(scan, line);
+}
+
+/* ---- the headers that the scan reads ---- */
+
+/* The tag of From or To. false: the value is not clear, or has two tags. */
+static bool tag_read(struct str value, struct str *tag)
+{
+    struct text_addr addr;
+    struct str name, text, found = {NULL, 0};
+
+    if (!text_addr_cut(value, &addr))
+        return false;
+    while (sip_param_next(&addr.params, &name, &text)) {
+        if (!str_eq_nocase(name, STR("tag")))
+            continue;
+        if (found.p || !text.len || text_has_any(text, " \t\"@"))
+            return false;
+        found = text;
+    }
+    *tag = found;
+    return true;
+}
+
+static void from_read(struct scan *scan, struct str value)
+{
+    struct sip_msg *msg = scan->msg;
+
+    if (!tag_read(value, &msg->from_tag))
+        refuse(scan, 400, "Bad From");
+    else if (!msg->from_tag.p && !scan->peer_2543)
+        refuse(scan, 400, "Missing From tag");
+}
+
+static void to_read(struct scan *scan, struct str value)
+{
+    if (!tag_read(value, &scan->msg->to_tag))
+        refuse(scan, 400, "Bad To");
+}
+
+static void call_id_read(struct scan *scan, struct str value)
+{
+    if (!value.len || text_has_any(value, " \t,"))
+        refuse(scan, 400, "Bad Call-ID");
+    else
+        scan->msg->call_id = value;
+}
+
+static void cseq_read(struct scan *scan, struct str value)
+{
+    struct sip_msg *msg = scan->msg;
+    struct str method;
+    uint64_t number;
+    size_t i = 0;
+
+    while (i < value.len && text_digit(value.p[i]))
+        i++;
+    method = str_trim((struct str){value.p + i, value.len - i});
+    if (i == 0 || i == value.len || !text_blank(value.p[i]) || !text_is_token(method)) {
+        refuse(scan, 400, "Bad CSeq");
+        return;
+    }
+    scan->cseq_read = true;
+    if (str_to_uint((struct str){value.p, i}, INT32_MAX, &number))
+        refuse(scan, 400, "Bad CSeq");
+    else
+        msg->cseq = (uint32_t)number;
+    if (!msg->is_request) {
+        msg->method_name = method;
+        msg->method = sip_method_of(method);
+    } else if (!str_eq(method, msg->method_name)) {
+        refuse(scan, 400, "CSeq method does not match");
+    }
+}
+
+static void content_length_read(struct scan *scan, struct str value)
+{
+    scan->msg->has_content_length = true;
+    if (str_to_uint(value, UINT32_MAX, &scan->content_length))
+        refuse(scan, 400, "Bad Content-Length");
+}
+
+static void via_read(struct scan *scan, struct str value)
+{
+    struct text_via via;
+
+    if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP"))) {
+        refuse(scan, 400, "Bad Via");
+        return;
+    }
+    scan->msg->top_sent_by = via.sent_by;
+    if (!sip_param(via.params, STR("branch"), &scan->msg->top_branch))
+        scan->msg->top_branch = (struct str){NULL, 0};
+    scan->via_read = true;
+}
+
+/* ---- headers ---- */
+
+static void header_add(struct scan *scan, enum header_id id, struct str name, struct str value)
+{
+    struct sip_msg *msg = scan->msg;
+
+    if (msg->header_count == SIP_HEADERS_MAX) {
+        refuse(scan, 400, "Too many headers");
+        return;
+    }
+    msg->headers[msg->header_count++] = (struct sip_header){id, name, value};
+}
+
+/* A list header: one for each value (N2). */
+static void list_add(struct scan *scan, enum header_id id, struct str name, struct str list)
+{
+    static const char *const bad[HEADER_ID_COUNT] = {
+        [HEADER_VIA] = "Bad Via",
+        [HEADER_ROUTE] = "Bad Route",
+        [HEADER_RECORD_ROUTE] = "Bad Record-Route",
+        [HEADER_PATH] = "Bad Path",
+        [HEADER_CONTACT] = "Bad Contact",
+    };
+    struct str value;
+    bool balanced;
+
+    while (text_list_next(&list, &value, &balanced)) {
+        struct text_addr addr;
+
+        if (!balanced ||
+            (id == HEADER_CONTACT && !str_eq(value, STR("*")) && !text_addr_cut(value, &addr))) {
+            refuse(scan, 400, bad[id]);
+            return;
+        }
+        if (id == HEADER_VIA && !(scan->seen & 1U << HEADER_VIA))
+            via_read(scan, value);
+        scan->seen |= UINT64_C(1) << id;
+        header_add(scan, id, name, value);
+    }
+}
+
+/* May stand once (V3), and what the scan wants of it. */
+static const struct {
+    enum header_id id;
+    const char *twice;
+    void (*read)(struct scan *scan, struct str value);
+} singles[] = {
+    {HEADER_FROM,           "Duplicate From",           from_read          },
+    {HEADER_TO,             "Duplicate To",             to_read            },
+    {HEADER_CALL_ID,        "Duplicate Call-ID",        call_id_read       },
+    {HEADER_CSEQ,           "Duplicate CSeq",           cseq_read          },
+    {HEADER_MAX_FORWARDS,   "Duplicate Max-Forwards",   NULL               },
+    {HEADER_CONTENT_LENGTH, "Duplicate Content-Length", content_length_read},
+};
+
+static void single_add(struct scan *scan, enum header_id id, struct str name, struct str value)
+{
+    for (size_t i = 0; i < ARRAY_LEN(singles); i++) {
+        if (singles[i].id != id)
+            continue;
+        if (scan->seen & UINT64_C(1) << id) {
+            refuse(scan, 400, singles[i].twice);
+            return;
+        }
+        scan->seen |= UINT64_C(1) << id;
+        if (singles[i].read)
+            singles[i].read(scan, value);
+    }
+    header_add(scan, id, name, value);
+}
+
+static void header_line(struct scan *scan, struct str line)
+{
+    const char *colon = memchr(line.p, ':', line.len);
+    enum header_id id;
+    struct str spelled, name, value;
+
+    if (line.len > SIP_LINE_MAX) {
+        refuse(scan, 400, "Header line too long");
+        return;
+    }
+    if (text_has_control(line)) {
+        refuse(scan, 400, "Control byte in header");
+        return;
+    }
+    if (!colon) {
+        refuse(scan, 400, "Header line without colon");
+        return;
+    }
+    spelled = str_trim((struct str){line.p, (size_t)(colon - line.p)});
+    name = header_canonical(spelled, &id);
+    value = str_trim((struct str){colon + 1, (size_t)(line.p + line.len - colon) - 1});
+    if (name.p == spelled.p && !text_is_token(spelled)) {
+        refuse(scan, 400, "Bad header name");
+        return;
+    }
+
+    switch (id) {
+    case HEADER_OTHER: header_add(scan, id, name, value); break;
+    case HEADER_VIA:
+    case HEADER_ROUTE:
+    case HEADER_RECORD_ROUTE:
+    case HEADER_PATH:
+    case HEADER_CONTACT: list_add(scan, id, name, value); break;
+    default: single_add(scan, id, name, value);
+    }
+}
+
+/* All of them, and the empty line. */
+static void headers_read(struct scan *scan, const char *bytes)
+{
+    struct str line;
+
+    while (line_next(scan, &line)) {
+        if ((size_t)(scan->at - bytes) > SIP_HEADERS_BYTES) {
+            refuse(scan, 513, "Message Too Large");
+            return;
+        }
+        if (!line.len)
+            return;
+        header_line(scan, line);
+    }
+    refuse(scan, 400, "Missing empty line after headers");
+}
+
+static void mandatory_check(struct scan *scan)
+{
+    static const struct {
+        enum header_id id;
+        const char *missing;
+    } mandatory[] = {
+        {HEADER_VIA,     "Missing Via"    },
+        {HEADER_FROM,    "Missing From"   },
+        {HEADER_TO,      "Missing To"     },
+        {HEADER_CALL_ID, "Missing Call-ID"},
+        {HEADER_CSEQ,    "Missing CSeq"   },
+    };
+    unsigned there = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(mandatory); i++) {
+        if (scan->seen & UINT64_C(1) << mandatory[i].id)
+            there++;
+        else
+            refuse(scan, 400, mandatory[i].missing);
+    }
+    scan->msg->readable =
+        there == ARRAY_LEN(mandatory) && scan->via_read && scan->cseq_read && scan->msg->call_id.p;
+}
+
+static void body_cut(struct scan *scan, enum sip_framing framing)
+{
+    struct sip_msg *msg = scan->msg;
+    size_t came = (size_t)(scan->end - scan->at);
+
+    msg->body = (struct str){scan->at, came};
+    if (!msg->has_content_length) {
+        if (framing == SIP_STREAM)
+            refuse(scan, 400, "Missing Content-Length"); /* F3 */
+    } else if (scan->content_length > came ||
+               (framing == SIP_STREAM && scan->content_length != came)) {
+        refuse(scan, 400, "Content-Length does not match the body");
+    } else {
+        msg->body.len = (size_t)scan->content_length; /* F4 */
+    }
+}
+
+int sip_scan(char *bytes, size_t len, enum sip_framing framing, bool peer_2543, struct sip_msg *msg)
+{
+    struct scan scan = {.at = bytes, .end = bytes + len, .msg = msg, .peer_2543 = peer_2543};
+
+    memset(msg, 0, offsetof(struct sip_msg, headers));
+    if (start_line(&scan))
+        return -EBADMSG;
+    headers_read(&scan, bytes);
+    mandatory_check(&scan);
+    body_cut(&scan, framing);
+    return scan.status && !msg->is_request ? -EBADMSG : scan.status;
+}
+
+bool sip_answerable(const struct sip_msg *msg)
+{
+    return msg->is_request && msg->readable && msg->method != SIP_ACK;
+}
+
+/* ---- finding and editing ---- */
+
+int sip_find(const struct sip_msg *msg, enum header_id id, unsigned from)
+{
+    for (unsigned i = from; i < msg->header_count; i++)
+        if (msg->headers[i].id == id)
+            return (int)i;
+    return -1;
+}
+
+int sip_find_name(const struct sip_msg *msg, struct str name, unsigned from)
+{
+    enum header_id id;
+
+    name = header_canonical(name, &id);
+    for (unsigned i = from; i < msg->header_count; i++)
+        if (msg->headers[i].id == id &&
+            (id != HEADER_OTHER || str_eq_nocase(msg->headers[i].name, name)))
+            return (int)i;
+    return -1;
+}
+
+struct str sip_value(const struct sip_msg *msg, enum header_id id)
+{
+    int i = sip_find(msg, id, 0);
+
+    return i < 0 ? (struct str){NULL, 0} : msg->headers[i].value;
+}
+
+void sip_drop(struct sip_msg *msg, unsigned index)
+{
+    assert(index < msg->header_count);
+    msg->header_count--;
+    memmove(&msg->headers[index], &msg->headers[index + 1],
+            (msg->header_count - index) * sizeof(msg->headers[0]));
+}
+
+static int insert(struct sip_msg *msg, unsigned index, struct sip_header header)
+{
+    assert(index <= msg->header_count);
+    if (msg->header_count == SIP_HEADERS_MAX)
+        return -ENOSPC;
+    memmove(&msg->headers[index + 1], &msg->headers[index],
+            (msg->header_count - index) * sizeof(msg->headers[0]));
+    msg->headers[index] = header;
+    msg->header_count++;
+    return 0;
+}
+
+int sip_insert(struct sip_msg *msg, unsigned index, enum header_id id, struct str value)
+{
+    return insert(msg, index, (struct sip_header){id, header_name(id), value});
+}
+
+int sip_insert_name(struct sip_msg *msg, unsigned index, struct str name, struct str value)
+{
+    enum header_id id;
+
+    name = header_canonical(name, &id);
+    return insert(msg, index, (struct sip_header){id, name, value});
+}
+
+int sip_push(struct sip_msg *msg, enum header_id id, struct str value)
+{
+    static const enum header_id top[] = {HEADER_VIA, HEADER_ROUTE, HEADER_RECORD_ROUTE,
+                                         HEADER_PATH};
+    int first = sip_find(msg, id, 0);
+    unsigned rank = 0, index = 0;
+
+    if (first >= 0)
+        return sip_insert(msg, (unsigned)first, id, value);
+    while (rank < ARRAY_LEN(top) && top[rank] != id)
+        rank++;
+    if (rank == ARRAY_LEN(top))
+        return sip_insert(msg, msg->header_count, id, value);
+    for (unsigned i = 0; i < msg->header_count; i++)
+        for (unsigned before = 0; before < rank; before++)
+            if (msg->headers[i].id == top[before])
+                index = i + 1;
+    return sip_insert(msg, index, id, value);
+}
+
+bool sip_has_token(const struct sip_msg *msg, enum header_id id, struct str token)
+{
+    for (int i = sip_find(msg, id, 0); i >= 0; i = sip_find(msg, id, (unsigned)i + 1)) {
+        struct str list = msg->headers[i].value, value;
+
+        while (sip_list_next(&list, &value))
+            if (str_eq_nocase(value, token))
+                return true;
+    }
+    return false;
+}

@@ -1,0 +1,115 @@
+/* From an index to bytes: the canonical form of a message, and responses of this element. */
+#include "proxy/message.h"
+#include "proxy/text.h"
+
+static void add_number(struct buf *out, uint64_t number)
+{
+    char digits[20];
+    size_t i = sizeof(digits);
+
+    do {
+        digits[--i] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    buf_add(out, (struct str){digits + i, sizeof(digits) - i});
+}
+
+/* A URI outside of brackets gets them (N4). Nothing else of a value is touched. */
+static void add_addr(struct buf *out, struct str value)
+{
+    struct text_addr addr;
+
+    if (!value.len || memchr(value.p, '<', value.len) || !text_addr_cut(value, &addr) ||
+        addr.brackets) {
+        buf_add(out, value);
+        return;
+    }
+    buf_add(out, STR("<"));
+    buf_add(out, addr.uri);
+    buf_add(out, STR(">"));
+    buf_add(out, addr.params);
+}
+
+static void add_header(struct buf *out, const struct sip_header *header)
+{
+    buf_add(out, header->name);
+    buf_add(out, header->value.len ? STR(": ") : STR(":"));
+    switch (header->id) {
+    case HEADER_FROM:
+    case HEADER_TO:
+    case HEADER_CONTACT: add_addr(out, header->value); break;
+    default: buf_add(out, header->value);
+    }
+    buf_add(out, STR("\r\n"));
+}
+
+void sip_print(const struct sip_msg *msg, struct buf *out)
+{
+    if (msg->is_request) {
+        buf_add(out, msg->method_name);
+        buf_add(out, STR(" "));
+        buf_add(out, msg->uri);
+        buf_add(out, STR(" SIP/2.0\r\n"));
+    } else {
+        buf_add(out, STR("SIP/2.0 "));
+        add_number(out, (uint64_t)msg->status);
+        buf_add(out, STR(" "));
+        buf_add(out, msg->reason);
+        buf_add(out, STR("\r\n"));
+    }
+    for (unsigned i = 0; i < msg->header_count; i++)
+        if (msg->headers[i].id != HEADER_CONTENT_LENGTH)
+            add_header(out, &msg->headers[i]);
+    buf_add(out, STR("Content-Length: "));
+    add_number(out, msg->body.len);
+    buf_add(out, STR("\r\n\r\n"));
+    buf_add(out, msg->body);
+}
+
+/* From or To of a response. One without clear seams can't be sent (V7), nor be left out: who sent
+ * it knows the response by its branch (RFC 3261 17.1.3). */
+static void add_party(struct buf *out, const struct sip_msg *request, enum header_id id)
+{
+    struct str value = sip_value(request, id);
+    struct text_addr addr;
+
+    buf_add(out, header_name(id));
+    buf_add(out, STR(": "));
+    if (text_addr_cut(value, &addr))
+        add_addr(out, value);
+    else
+        buf_add(out, STR("<sip:unreadable@invalid>"));
+}
+
+void sip_response(const struct sip_msg *request, int status, const char *reason, struct str to_tag,
+                  struct str extra, struct buf *out)
+{
+    static const struct sip_header none = {HEADER_CONTENT_LENGTH, STR("Content-Length"), STR("0")};
+    static const enum header_id copied[] = {HEADER_CALL_ID, HEADER_CSEQ};
+    int i;
+
+    buf_add(out, STR("SIP/2.0 "));
+    add_number(out, (uint64_t)status);
+    buf_add(out, STR(" "));
+    buf_add(out, str_of(reason ? reason : sip_reason(status)));
+    buf_add(out, STR("\r\n"));
+    for (i = sip_find(request, HEADER_VIA, 0); i >= 0;
+         i = sip_find(request, HEADER_VIA, (unsigned)i + 1))
+        add_header(out, &request->headers[i]);
+    add_party(out, request, HEADER_FROM);
+    buf_add(out, STR("\r\n"));
+    add_party(out, request, HEADER_TO);
+    if (status != 100 && to_tag.len && !request->to_tag.p) {
+        buf_add(out, STR(";tag="));
+        buf_add(out, to_tag);
+    }
+    buf_add(out, STR("\r\n"));
+    for (size_t k = 0; k < ARRAY_LEN(copied); k++)
+        if ((i = sip_find(request, copied[k], 0)) >= 0)
+            add_header(out, &request->headers[i]);
+    if (status == 100 && (i = sip_find(request, HEADER_TIMESTAMP, 0)) >= 0)
+        add_header(out, &request->headers[i]);
+    buf_add(out, extra);
+    add_header(out, &none);
+    buf_add(out, STR("\r\n"));
+}

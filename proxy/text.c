@@ -1,0 +1,320 @@
+#include "proxy/text.h"
+
+#include <stdint.h>
+
+#include "proxy/value.h"
+
+const bool text_token_char[256] = {
+    ['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['-'] = true, ['.'] = true,
+    ['!'] = true,         ['%'] = true,         ['*'] = true,         ['_'] = true, ['+'] = true,
+    ['`'] = true,         ['\''] = true,        ['~'] = true,
+};
+
+bool text_is_token(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!text_token_char[(unsigned char)s.p[i]])
+            return false;
+    return s.len > 0;
+}
+
+static bool control(unsigned char c)
+{
+    return (c < 0x20 && c != '\t') || c == 0x7f;
+}
+
+/* Eight bytes at a time: every header line of every message comes through here. */
+bool text_has_control(struct str s)
+{
+    const uint64_t ones = 0x0101010101010101U, tops = 0x8080808080808080U;
+    size_t i = 0;
+
+    for (; i + 8 <= s.len; i += 8) {
+        uint64_t word, del;
+
+        memcpy(&word, s.p + i, 8);
+        del = word ^ (0x7f * ones);
+        /* Non-zero if a byte is below 0x20 or is 0x7f: a TAB needs a second look. */
+        if ((((word - 0x20 * ones) & ~word) | ((del - ones) & ~del)) & tops)
+            for (size_t k = i; k < i + 8; k++)
+                if (control((unsigned char)s.p[k]))
+                    return true;
+    }
+    for (; i < s.len; i++)
+        if (control((unsigned char)s.p[i]))
+            return true;
+    return false;
+}
+
+bool text_has_any(struct str s, const char *set)
+{
+    for (; *set; set++)
+        if (s.len && memchr(s.p, *set, s.len))
+            return true;
+    return false;
+}
+
+struct str text_scheme(struct str uri)
+{
+    for (size_t i = 0; i < uri.len; i++) {
+        char c = uri.p[i];
+
+        if (c == ':')
+            return i ? (struct str){uri.p, i} : (struct str){NULL, 0};
+        if (!text_alpha(c) && (i == 0 || !(text_digit(c) || c == '+' || c == '-' || c == '.')))
+            break;
+    }
+    return (struct str){NULL, 0};
+}
+
+static struct str part(struct str s, size_t from, size_t to)
+{
+    return (struct str){s.p + from, to - from};
+}
+
+/* Index after the quoted string that begins at `at`; 0: it is not closed. */
+static size_t quoted_end(struct str s, size_t at)
+{
+    for (size_t i = at + 1; i < s.len; i++) {
+        if (s.p[i] == '\\')
+            i++;
+        else if (s.p[i] == '"')
+            return i + 1;
+    }
+    return 0;
+}
+
+/* Index of the '>' that closes the '<' at `at`; 0: none, or something in between that no URI has.
+ */
+static size_t bracket_end(struct str s, size_t at)
+{
+    for (size_t i = at + 1; i < s.len; i++) {
+        if (s.p[i] == '>')
+            return i;
+        if (s.p[i] == '<' || s.p[i] == '"')
+            return 0;
+    }
+    return 0;
+}
+
+/* Index of the next comma that neither quotes nor brackets protect, or the length. */
+static size_t comma(struct str s, bool *balanced)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        size_t end;
+
+        switch (s.p[i]) {
+        case ',': return i;
+        case '"':
+            end = quoted_end(s, i);
+            if (!end) {
+                *balanced = false;
+                return s.len;
+            }
+            i = end - 1;
+            break;
+        case '<':
+            end = bracket_end(s, i);
+            if (!end) {
+                *balanced = false;
+                return s.len;
+            }
+            i = end;
+            break;
+        case '>': *balanced = false; break;
+        default: break;
+        }
+    }
+    return s.len;
+}
+
+bool text_list_next(struct str *rest, struct str *value, bool *balanced)
+{
+    *balanced = true;
+    while (rest->len) {
+        size_t end = comma(*rest, balanced);
+        struct str found = str_trim(part(*rest, 0, end));
+
+        *rest = end < rest->len ? part(*rest, end + 1, rest->len) : part(*rest, end, end);
+        if (found.len) {
+            *value = found;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sip_list_next(struct str *rest, struct str *value)
+{
+    bool balanced;
+
+    return text_list_next(rest, value, &balanced);
+}
+
+/* Header parameters: nothing, or from a ';' on; none of `set` outside of quotes. */
+static bool params_clear(struct str params, const char *set)
+{
+    if (!params.len)
+        return true;
+    if (params.p[0] != ';')
+        return false;
+    for (size_t i = 0; i < params.len; i++) {
+        size_t end;
+
+        if (params.p[i] == '"') {
+            end = quoted_end(params, i);
+            if (!end)
+                return false;
+            i = end - 1;
+        } else if (strchr(set, params.p[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool text_addr_cut(struct str value, struct text_addr *out)
+{
+    struct text_addr addr = {
+        .display = {value.p, 0}
+    };
+    size_t i = 0, semicolon = value.len;
+
+    for (; i < value.len && value.p[i] != '<'; i++) {
+        if (value.p[i] == '"') {
+            if (semicolon < value.len)
+                break; /* quotes in a parameter's value: no bracket will follow */
+            i = quoted_end(value, i);
+            if (!i)
+                return false;
+            i--;
+        } else if (value.p[i] == ',' || value.p[i] == '>') {
+            return false;
+        } else if (value.p[i] == ';' && semicolon == value.len) {
+            semicolon = i;
+        }
+    }
+
+    if (i < value.len && value.p[i] == '<') {
+        size_t end = bracket_end(value, i);
+
+        if (!end || semicolon < value.len)
+            return false;
+        addr.brackets = true;
+        addr.display = str_trim(part(value, 0, i));
+        addr.uri = part(value, i + 1, end);
+        addr.params = str_trim(part(value, end + 1, value.len));
+    } else {
+        addr.uri = str_trim(part(value, 0, semicolon));
+        addr.params = str_trim(part(value, semicolon, value.len));
+    }
+    if (!text_scheme(addr.uri).p || text_has_any(addr.uri, " \t\"") ||
+        !params_clear(addr.params, addr.brackets ? ",<>" : ",<>@")) /* '@': whose is the ';'? */
+        return false;
+    *out = addr;
+    return true;
+}
+
+/* The text before the next `delimiter` of *rest, trimmed; the delimiter is taken too. */
+static bool cut_at(struct str *rest, char delimiter, struct str *out)
+{
+    const char *at = rest->len ? memchr(rest->p, delimiter, rest->len) : NULL;
+
+    if (!at)
+        return false;
+    *out = str_trim((struct str){rest->p, (size_t)(at - rest->p)});
+    *rest = (struct str){at + 1, rest->len - (size_t)(at - rest->p) - 1};
+    return true;
+}
+
+bool text_via_cut(struct str value, struct text_via *out)
+{
+    struct text_via via;
+    struct str rest = value;
+    size_t i = 0;
+
+    if (!cut_at(&rest, '/', &via.protocol) || !cut_at(&rest, '/', &via.version))
+        return false;
+    rest = str_trim(rest);
+    while (i < rest.len && text_token_char[(unsigned char)rest.p[i]])
+        i++;
+    via.transport = part(rest, 0, i);
+    if (i == rest.len || !text_blank(rest.p[i]))
+        return false;
+
+    rest = str_trim(part(rest, i, rest.len));
+    for (i = 0; i < rest.len && rest.p[i] != ';';)
+        i++;
+    via.sent_by = str_trim(part(rest, 0, i));
+    via.params = part(rest, i, rest.len);
+    if (!text_is_token(via.protocol) || !text_is_token(via.version) ||
+        !text_is_token(via.transport) || !via.sent_by.len ||
+        text_has_any(via.sent_by, "/,<>\"@?") || !params_clear(via.params, ",<>"))
+        return false;
+    *out = via;
+    return true;
+}
+
+bool sip_param_next(struct str *rest, struct str *name, struct str *value)
+{
+    while (rest->len) {
+        struct str s = *rest, param;
+        size_t i = 0, equal = 0;
+
+        for (; i < s.len && s.p[i] != ';'; i++) {
+            if (s.p[i] == '=' && !equal) {
+                equal = i + 1;
+            } else if (s.p[i] == '"') {
+                size_t end = quoted_end(s, i);
+                i = (end ? end : s.len) - 1;
+            }
+        }
+        *rest = i < s.len ? part(s, i + 1, s.len) : part(s, i, i);
+        param = part(s, 0, i);
+        *name = str_trim(equal ? part(param, 0, equal - 1) : param);
+        *value = equal ? str_trim(part(param, equal, i)) : (struct str){NULL, 0};
+        if (name->len)
+            return true;
+    }
+    return false;
+}
+
+bool sip_param(struct str params, struct str name, struct str *value)
+{
+    struct str found, text;
+
+    while (sip_param_next(&params, &found, &text)) {
+        if (!str_eq_nocase(found, name))
+            continue;
+        if (value) {
+            bool quoted = text.len >= 2 && text.p[0] == '"' && text.p[text.len - 1] == '"';
+            *value = quoted ? part(text, 1, text.len - 1) : text;
+        }
+        return true;
+    }
+    return false;
+}
+
+struct str sip_param_drop(struct arena *arena, struct str params, struct str name)
+{
+    struct str found, text;
+    char *p = arena_alloc(arena, params.len + 2); /* a ';' that was missing, and a NUL */
+    size_t len = 0;
+
+    if (!p)
+        return (struct str){NULL, 0};
+    while (sip_param_next(&params, &found, &text)) {
+        if (str_eq_nocase(found, name))
+            continue;
+        p[len++] = ';';
+        memcpy(p + len, found.p, found.len);
+        len += found.len;
+        if (!text.p)
+            continue;
+        p[len++] = '=';
+        memcpy(p + len, text.p, text.len);
+        len += text.len;
+    }
+    p[len] = '\0';
+    return (struct str){p, len};
+}

@@ -1,0 +1,51 @@
+/* Bytes of a SIP message by class, and values cut at their seams, as spelled: what the scanner and
+ * the value parsers share inside this folder (RFC 3261 25.1). Nothing here allocates. */
+#pragma once
+
+#include "proxy/str.h"
+
+/* token of RFC 3261 25.1. */
+extern const bool text_token_char[256];
+
+static inline bool text_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static inline bool text_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static inline bool text_alpha(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+bool text_is_token(struct str s); /* false for an empty one */
+/* NUL, CR, LF, DEL and other control bytes; TAB is fine (V4). */
+bool text_has_control(struct str s);
+/* Any of `c` in it? Those of a short set. */
+bool text_has_any(struct str s, const char *set);
+/* The scheme of a URI, without the colon; p NULL: it has none. */
+struct str text_scheme(struct str uri);
+
+/* The next value of a comma-separated list, as sip_list_next(), and whether its quotes and
+ * brackets are closed and not nested: where they are not, where a value ends is anyone's guess. */
+bool text_list_next(struct str *rest, struct str *value, bool *balanced);
+
+/* name-addr or addr-spec with header parameters, cut but not parsed (RFC 3261 25.1, 20.10). */
+struct text_addr {
+    struct str display; /* may be empty */
+    struct str uri;
+    struct str params; /* from the first ';' on, or empty */
+    bool brackets;
+};
+/* false: it has no clear seams (N8). */
+bool text_addr_cut(struct str value, struct text_addr *out);
+
+/* Via's pieces (RFC 3261 20.42). sent_by is host[:port] as spelled, params as above. */
+struct text_via {
+    struct str protocol, version, transport, sent_by, params;
+};
+bool text_via_cut(struct str value, struct text_via *out);

@@ -1,0 +1,261 @@
+/* Values by libosip2's parsers; its types end here. It decodes escapes and sorts parameters away,
+ * so pieces "as spelled" are cut from the text (text.c), and what osip read must agree with them:
+ * a value with two readings is refused (N8). */
+#include "proxy/value.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include <osipparser2/osip_parser.h>
+
+#include "proxy/text.h"
+
+/* osip appends to lists from their front: the time for n parameters grows with n squared. */
+enum { VALUE_MAX = 4096, SEPARATORS_MAX = 64 };
+
+static bool bounded(struct str s, const char *separators)
+{
+    unsigned count = 0;
+
+    if (!s.len || s.len > VALUE_MAX || text_has_control(s))
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if (strchr(separators, s.p[i]))
+            count++;
+    return count <= SEPARATORS_MAX;
+}
+
+static struct str part(struct str s, size_t from, size_t to)
+{
+    return (struct str){s.p + from, to - from};
+}
+
+/* host, or [IPv6], and an optional port with blanks around the colon (RFC 3261 20.42). */
+static bool host_port_cut(struct str text, struct str *host, int *port)
+{
+    size_t i = 0;
+    uint64_t number = 0;
+
+    if (text.len && text.p[0] == '[') {
+        char address[INET6_ADDRSTRLEN];
+        struct in6_addr parsed;
+
+        while (i < text.len && text.p[i] != ']')
+            i++;
+        if (i == text.len || i - 1 >= sizeof(address))
+            return false;
+        *host = part(text, 1, i++);
+        memcpy(address, host->p, host->len);
+        address[host->len] = '\0';
+        if (inet_pton(AF_INET6, address, &parsed) != 1)
+            return false;
+    } else {
+        while (i < text.len && (text_alpha(text.p[i]) || text_digit(text.p[i]) ||
+                                text.p[i] == '.' || text.p[i] == '-' || text.p[i] == '_'))
+            i++;
+        *host = part(text, 0, i);
+        if (!i)
+            return false;
+    }
+    text = str_trim(part(text, i, text.len));
+    if (text.len &&
+        (text.p[0] != ':' || str_to_uint(str_trim(part(text, 1, text.len)), UINT16_MAX, &number) ||
+         number == 0))
+        return false;
+    *port = (int)number;
+    return true;
+}
+
+/* Did osip read the same host and port? It keeps or drops the brackets of IPv6, and blanks. */
+static bool host_port_agree(const char *osip_host, const char *osip_port, struct str host, int port)
+{
+    struct str theirs = str_trim(str_of(osip_host)), number = str_trim(str_of(osip_port));
+    uint64_t value = 0;
+
+    if (theirs.len >= 2 && theirs.p[0] == '[' && theirs.p[theirs.len - 1] == ']')
+        theirs = part(theirs, 1, theirs.len - 1);
+    return str_eq_nocase(theirs, host) &&
+           (!number.len || !str_to_uint(number, UINT16_MAX, &value)) && (int)value == port;
+}
+
+/* sip and sips: the text after "sip:" in pieces. At most one '@': more would be two readings. */
+static bool sip_uri_cut(struct str rest, struct sip_uri *uri)
+{
+    const char *at = memchr(rest.p, '@', rest.len);
+    size_t i = 0;
+
+    if (at) {
+        struct str info = {rest.p, (size_t)(at - rest.p)};
+        const char *colon = info.len ? memchr(info.p, ':', info.len) : NULL;
+
+        rest = part(rest, info.len + 1, rest.len);
+        if (!info.len || colon == info.p || (rest.len && memchr(rest.p, '@', rest.len)))
+            return false;
+        uri->user = info;
+        if (colon) {
+            uri->user.len = (size_t)(colon - info.p);
+            uri->password = part(info, uri->user.len + 1, info.len);
+        }
+    }
+    while (i < rest.len && rest.p[i] != ';' && rest.p[i] != '?')
+        i++;
+    if (text_has_any(part(rest, 0, i), " \t") ||
+        !host_port_cut(part(rest, 0, i), &uri->host, &uri->port))
+        return false;
+    rest = part(rest, i, rest.len);
+    for (i = 0; i < rest.len && rest.p[i] != '?';)
+        i++;
+    uri->params = part(rest, 0, i);
+    uri->headers = part(rest, i, rest.len);
+    return true;
+}
+
+static bool osip_uri_agrees(struct arena *arena, const struct sip_uri *uri)
+{
+    struct str text = uri->text;
+    osip_uri_t *parsed;
+    bool agrees;
+
+    if (uri->password.p && !uri->password.len) { /* RFC 3261 25.1 allows it, osip does not */
+        size_t colon = (size_t)(uri->password.p - text.p) - 1;
+
+        text = arena_printf(arena, "%.*s%s", (int)colon, text.p, text.p + colon + 1);
+    }
+    if (!text.p || osip_uri_init(&parsed))
+        return false;
+    agrees = !osip_uri_parse(parsed, text.p) && parsed->scheme &&
+             str_eq_nocase(str_of(parsed->scheme), uri->scheme);
+    if (agrees && uri->host.p)
+        agrees = host_port_agree(parsed->host, parsed->port, uri->host, uri->port) &&
+                 (parsed->username != NULL) == (uri->user.p != NULL);
+    osip_uri_free(parsed);
+    return agrees;
+}
+
+static struct str lower_case(struct arena *arena, struct str s)
+{
+    char *p = arena_alloc(arena, s.len + 1);
+
+    if (!p)
+        return (struct str){NULL, 0};
+    for (size_t i = 0; i < s.len; i++)
+        p[i] = (char)(s.p[i] >= 'A' && s.p[i] <= 'Z' ? s.p[i] + ('a' - 'A') : s.p[i]);
+    p[s.len] = '\0';
+    return (struct str){p, s.len};
+}
+
+int sip_uri_parse(struct arena *arena, struct str text, struct sip_uri *out)
+{
+    struct sip_uri uri = {0};
+    struct str rest;
+
+    text = str_trim(text);
+    if (!bounded(text, ";&?=,") || text_has_any(text, " \t<>\""))
+        return -EINVAL;
+    uri.scheme = text_scheme(text);
+    if (!uri.scheme.p || text.len == uri.scheme.len + 1)
+        return -EINVAL;
+    uri.text = arena_dup(arena, text); /* with the NUL that osip wants */
+    uri.scheme = lower_case(arena, uri.scheme);
+    if (!uri.text.p || !uri.scheme.p)
+        return -ENOMEM;
+
+    rest = part(uri.text, uri.scheme.len + 1, uri.text.len);
+    uri.params = uri.headers = part(rest, rest.len, rest.len);
+    if (str_eq(uri.scheme, STR("sip")) || str_eq(uri.scheme, STR("sips"))) {
+        if (!sip_uri_cut(rest, &uri))
+            return -EINVAL;
+    } else if (str_eq(uri.scheme, STR("tel"))) {
+        size_t i = 0;
+
+        while (i < rest.len && rest.p[i] != ';')
+            i++;
+        if (!i)
+            return -EINVAL;
+        uri.user = part(rest, 0, i);
+        uri.params = part(rest, i, rest.len);
+        uri.headers = part(rest, rest.len, rest.len);
+    }
+    if (!osip_uri_agrees(arena, &uri))
+        return -EINVAL;
+    *out = uri;
+    return 0;
+}
+
+int sip_via_parse(struct arena *arena, struct str text, struct sip_via *out)
+{
+    struct sip_via via = {0};
+    struct text_via cut;
+    osip_via_t *parsed;
+    bool agrees;
+
+    text = str_trim(text);
+    if (!bounded(text, ";,"))
+        return -EINVAL;
+    text = arena_dup(arena, text);
+    if (!text.p)
+        return -ENOMEM;
+    if (!text_via_cut(text, &cut) || !host_port_cut(cut.sent_by, &via.host, &via.port))
+        return -EINVAL;
+
+    if (osip_via_init(&parsed))
+        return -ENOMEM;
+    agrees = !osip_via_parse(parsed, text.p) &&
+             host_port_agree(parsed->host, parsed->port, via.host, via.port);
+    osip_via_free(parsed);
+    if (!agrees)
+        return -EINVAL;
+
+    via.transport = cut.transport;
+    if (!sip_param(cut.params, STR("branch"), &via.branch))
+        via.branch = (struct str){NULL, 0};
+    if (!sip_param(cut.params, STR("received"), &via.received))
+        via.received = (struct str){NULL, 0};
+    via.rport = sip_param(cut.params, STR("rport"), NULL);
+    *out = via;
+    return 0;
+}
+
+int sip_addr_parse(struct arena *arena, struct str text, struct sip_addr *out)
+{
+    struct sip_addr addr = {0};
+    struct text_addr cut;
+    int err;
+
+    text = str_trim(text);
+    if (!text.len || text.len > 4 * VALUE_MAX || text_has_control(text))
+        return -EINVAL;
+    text = arena_dup(arena, text);
+    if (!text.p)
+        return -ENOMEM;
+    if (!text_addr_cut(text, &cut))
+        return -EINVAL;
+    err = sip_uri_parse(arena, cut.uri, &addr.uri);
+    if (err)
+        return err;
+    addr.display = cut.display;
+    addr.params = cut.params;
+    addr.brackets = cut.brackets;
+    *out = addr;
+    return 0;
+}
+
+static void quiet(const char *file, int line, osip_trace_level_t level, const char *format,
+                  va_list args)
+{
+    (void)file;
+    (void)line;
+    (void)level;
+    (void)format;
+    (void)args;
+}
+
+void sip_values_init(void)
+{
+    parser_init();
+    /* Debian's build else logs every bad value to standard output. */
+    osip_trace_initialize_func(TRACE_LEVEL0, quiet);
+    for (int level = TRACE_LEVEL0; level < END_TRACE_LEVEL; level++)
+        osip_trace_disable_level((osip_trace_level_t)level);
+}

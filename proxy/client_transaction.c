@@ -102,8 +102,9 @@ void client_transaction_id(const struct client_transaction *client, char id[TRAN
 {
     const struct transactions *transactions = client->table;
 
-    snprintf(id, TRANSACTION_ID_SIZE, "%02x%06" PRIx32 "%08" PRIx32, transactions->options.worker,
-             client->slot & (CLIENT_SLOTS_MAX - 1), transactions->slots[client->slot].generation);
+    (void)snprintf(id, TRANSACTION_ID_SIZE, "%02x%06" PRIx32 "%08" PRIx32,
+                   transactions->options.worker, client->slot & (CLIENT_SLOTS_MAX - 1),
+                   transactions->slots[client->slot].generation);
 }
 
 /* Lower case, as printed: a branch is handed back unchanged. */

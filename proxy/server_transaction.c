@@ -86,7 +86,9 @@ static void key_add_hop(struct buf *key, const struct hop *from)
 
     key_add_bytes(key, &kind, sizeof(kind));
     if (from->flow) {
-        key_add_bytes(key, &from->flow, sizeof(from->flow));
+        uintptr_t flow = (uintptr_t)from->flow;
+
+        key_add_bytes(key, &flow, sizeof(flow));
     } else if (from->core.kind == CORE_UDP) {
         sa_family_t family = from->core.sa.sa_family;
 
@@ -396,8 +398,8 @@ void server_transaction_reply(struct server_transaction *server, int status, con
     if (server->state != SERVER_PROCEEDING)
         return;
     if (!server->tag[0])
-        snprintf(server->tag, sizeof(server->tag), "%016" PRIx64,
-                 transactions_random(transactions));
+        (void)snprintf(server->tag, sizeof(server->tag), "%016" PRIx64,
+                       transactions_random(transactions));
 
     *request = (struct sip_msg){
         .is_request = true,

@@ -36,7 +36,7 @@ struct transactions {
     struct buf out;     /* a message in the making */
     struct sip_msg msg; /* a message to be looked at, or to be answered */
 
-    uint8_t secret[XXH3_SECRET_DEFAULT_SIZE]; /* of the hash: against flooding with collisions */
+    uint8_t secret[XXH3_SECRET_SIZE_MIN]; /* of the hash: against flooding with collisions */
     uint64_t random[16];
     unsigned random_left;
 };

@@ -204,8 +204,10 @@ void server_transaction_drop(struct server_transaction *server)
 
 void server_transactions_destroy(struct transactions *transactions)
 {
-    while (transactions->servers)
-        server_transaction_drop(transactions->servers);
+    struct server_transaction *server, *next;
+
+    HASH_ITER (hh, transactions->servers, server, next)
+        server_transaction_drop(server);
 }
 
 static void end_fire(struct timer *timer, uint64_t now)

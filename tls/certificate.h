@@ -2,9 +2,10 @@
  *
  * Made in the calling thread's OpenSSL library context, so: on the worker's own thread.
  * TLS 1.2 and 1.3, forward secrecy, no renegotiation, no compression; ticket keys shared by all
- * workers. One table serves both own TLS and, through the client-hello callback, libwebsockets.
+ * workers. One table serves both own TLS and, by certificates_serve(), libwebsockets.
  *
- * Ownership: certificates_load() allocates, certificates_free() frees.
+ * Ownership: certificates_load() allocates, certificates_free() frees. Handshakes under way borrow
+ *            the table; finished ones do not need it.
  * Threads:   one worker's. */
 #pragma once
 
@@ -18,15 +19,23 @@ struct certificates;
 
 enum { TICKET_KEYS_SIZE = 80 }; /* as SSL_CTX_set_tlsext_ticket_keys() takes them */
 
-/* Each mistake (unreadable, not PEM, key does not fit, expired, ...) is one line on `errors` with
- * the file's name and what would be right; a certificate that ends within 14 days a warning in the
- * log. -EINVAL: mistakes. */
+/* Each mistake (unreadable, not PEM, encrypted, key does not fit, too weak, ...) is one line on
+ * `errors` with the configuration's line, the file's name and what would be right. What works but
+ * will be refused by clients (expired, not yet valid, not for the domain, ...), or ends within 14
+ * days, is a warning in the log. `errors` NULL: a worker's copy of what was checked before; no
+ * line, no warning. -EINVAL: mistakes. -ENOMEM. */
 int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_KEYS_SIZE],
                       FILE *errors, struct certificates **out);
-void certificates_free(struct certificates **certificates);
+void certificates_free(struct certificates **certificates); /* a NULL *certificates is fine */
+/* The context to make own TLS sessions from: its client-hello callback switches to the pair that
+ * fits. ALPN: "sip/2" to those who offer it. */
 SSL_CTX *certificates_default(const struct certificates *certificates);
+/* Make another SSL_CTX (that of a libwebsockets vhost) serve from this table: protocol settings,
+ * ticket keys, SNI; ALPN: "http/1.1" to those who offer it. Takes its client-hello and server-name
+ * callbacks over. `certificates` is borrowed by it. -EIO: OpenSSL refused. */
+int certificates_serve(const struct certificates *certificates, SSL_CTX *context);
 /* For the client hello's server name; the default if none fits. EC before RSA where the client can
- * do both. For SSL_CTX_set_client_hello_cb(): call SSL_set_SSL_CTX() with the result. */
+ * do both. Only inside a client-hello callback. */
 SSL_CTX *certificates_choose(const struct certificates *certificates, SSL *ssl);
 /* The server name of a finished handshake if the certificate in use has it, else NULL. For
  * flow_options.host. Borrowed from `ssl`. */

@@ -1,7 +1,8 @@
 /* Listeners: accepted connections of one worker, for every kind (tls, tcp, wss, ws).
  *
  * Each worker has its own socket on each port (SO_REUSEPORT). Accepted sockets are non-blocking,
- * close-on-exec, with TCP_NODELAY and TCP_USER_TIMEOUT.
+ * close-on-exec, with TCP_NODELAY, TCP_USER_TIMEOUT and keepalive. Out of file descriptors or
+ * memory, a listener rests for a moment and clients wait in the backlog.
  *
  * Ownership: listener_open() to listener_close(); the loop must run once more after close.
  * Threads:   one worker's, but for the counter of connections, which is shared (atomic). */
@@ -23,11 +24,16 @@ struct listener_options {
      * ends. */
     atomic_uint *connections;
     unsigned connections_max;
+    /* `fd` is the callee's. Addresses are borrowed; IPv4 is AF_INET even on an IPv6 socket. */
     void (*accepted)(void *context, const struct conf_listener *conf, int fd,
                      const struct sockaddr *peer, const struct sockaddr *local);
     void *context;
 };
 
+/* Whether the address can be had by one program alone: with SO_REUSEPORT a second sipward of the
+ * same user would be let in without a word. For the main thread, before the workers listen.
+ * 0 or what listener_open() would return. */
+int listener_probe(const struct conf_listener *conf);
 /* -EADDRINUSE, -EACCES (port below 1024), -EADDRNOTAVAIL, ... as the system says it. */
 int listener_open(const struct listener_options *options, struct listener **out);
-void listener_close(struct listener **listener);
+void listener_close(struct listener **listener); /* a NULL *listener is fine */

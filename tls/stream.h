@@ -1,11 +1,12 @@
 /* SIP over TLS and over plain TCP: connections of one worker.
  *
  * Own OpenSSL code on uv_poll_t: SSL_set_fd, read ahead, buffers released while idle; a connection
- * without a partial message holds no buffer. Messages are cut by proxy_receive_stream().
+ * without a partial message holds no buffer. Messages are cut by proxy_receive_stream(). The
+ * process must ignore SIGPIPE.
  *
  * Ownership: a connection owns itself from streams_accept() until it is closed and its flow told.
  * Threads:   one worker's.
- * Units:     bytes, milliseconds of the loop clock. */
+ * Units:     bytes, milliseconds of the loop clock (uv_now()). */
 #pragma once
 
 #include <stdatomic.h>
@@ -21,19 +22,20 @@ struct streams_options {
     uv_loop_t *loop;
     struct proxy *proxy;
     struct timers *timers; /* the worker's wheel; whoever owns it calls timers_run() */
-    void (*timers_changed)(void *context); /* a timer was started from an event of this folder */
+    void (*timers_changed)(void *context); /* a timer was started; NULL: not told */
     void *context;
     const struct conf *conf;
     const struct certificates *certificates; /* NULL: no TLS listener */
     atomic_uint *connections;                /* one is given back for each connection that ends */
 };
 
-int streams_create(const struct streams_options *options, struct streams **out);
+int streams_create(const struct streams_options *options, struct streams **out); /* -ENOMEM */
 /* Take an accepted socket over: closed on any error. tls false: plain TCP. */
 void streams_accept(struct streams *streams, bool tls, int fd, const struct sockaddr *peer,
                     const struct sockaddr *local);
 /* Close all, properly (close_notify). streams_count() is 0 when the last is gone, after some more
- * turns of the loop; a peer that does not take it is cut after a second. */
+ * turns of the loop; a peer that does not take it is cut after a second. Not from inside a call of
+ * proxy/. */
 void streams_close(struct streams *streams);
 unsigned streams_count(const struct streams *streams);
-void streams_destroy(struct streams **streams); /* count must be 0 */
+void streams_destroy(struct streams **streams); /* count must be 0; the loop must run once more */

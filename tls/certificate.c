@@ -1,0 +1,597 @@
+#include "tls/certificate.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "proxy/log.h"
+#include "proxy/str.h"
+
+enum { WARN_DAYS = 14, SECURITY_LEVEL = 2 /* 112 bits: RSA 2048, no SHA-1 */ };
+
+struct pair {
+    SSL_CTX *context;
+    X509 *leaf;
+    uint16_t signature; /* what a client must be able to verify (RFC 8446 4.2.3); 0: RSA, anyone */
+    uint16_t group;     /* and its curve, which TLS 1.2 wants named apart; 0: none */
+    bool fallback;      /* for those that ask for no name of ours */
+};
+
+struct certificates {
+    uint8_t ticket_keys[TICKET_KEYS_SIZE];
+    unsigned count;
+    struct pair pairs[];
+};
+
+/* One pair being loaded: what mistakes and warnings are about. */
+struct loading {
+    const struct conf *conf;
+    const struct conf_certificate *certificate;
+    FILE *errors;
+};
+
+__attribute__((format(printf, 3, 4))) static int mistake(const struct loading *loading,
+                                                         const char *file, const char *format, ...)
+{
+    va_list args;
+
+    if (loading->errors) {
+        fprintf(loading->errors, "%s:%d: certificate: '%s' ", loading->conf->path,
+                loading->certificate->line, file);
+        va_start(args, format);
+        vfprintf(loading->errors, format, args);
+        va_end(args);
+        fputc('\n', loading->errors);
+    }
+    ERR_clear_error();
+    return -EINVAL;
+}
+
+static void warning(const struct loading *loading, const char *what, const char *file,
+                    const char *more)
+{
+    if (loading->errors)
+        log_event(LOG_WARNING, what, LOG_TEXT("file", str_of(file)),
+                  LOG_TEXT("certificate", str_of(more)));
+}
+
+static const char *openssl_reason(void)
+{
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+    return reason ? reason : "OpenSSL gives no reason";
+}
+
+/* Reading the files ---------------------------------------------------------------------------- */
+
+static int file_open(const struct loading *loading, const char *file, BIO **out)
+{
+    FILE *stream = fopen(file, "re");
+    struct stat status;
+
+    if (!stream)
+        return mistake(loading, file, "can't be read: %s", strerrordesc_np(errno));
+    if (fstat(fileno(stream), &status) == 0 && S_ISDIR(status.st_mode)) {
+        fclose(stream);
+        return mistake(loading, file, "is a folder: name the PEM file in it");
+    }
+    *out = BIO_new_fp(stream, BIO_CLOSE);
+    if (!*out) {
+        fclose(stream);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+/* OpenSSL would ask at the terminal. */
+static int no_password(char *password, int size, int writing, void *asked)
+{
+    (void)password, (void)size, (void)writing;
+    *(bool *)asked = true;
+    return -1;
+}
+
+static int chain_read(const struct loading *loading, STACK_OF(X509) * *out)
+{
+    const char *file = loading->certificate->chain;
+    STACK_OF(X509) *chain = sk_X509_new_null();
+    bool asked = false;
+    BIO *in = NULL;
+    X509 *one;
+    int err;
+
+    if (!chain)
+        return -ENOMEM;
+    err = file_open(loading, file, &in);
+    while (!err && (one = PEM_read_bio_X509(in, NULL, no_password, &asked)))
+        if (!sk_X509_push(chain, one)) {
+            X509_free(one);
+            err = -ENOMEM;
+        }
+    if (!err && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+        err = mistake(loading, file, "has a broken certificate, number %d in it: %s",
+                      sk_X509_num(chain) + 1, openssl_reason());
+    if (!err && sk_X509_num(chain) == 0)
+        err = mistake(loading, file,
+                      "has no certificate in it: a PEM file with BEGIN CERTIFICATE is needed, the "
+                      "server's own first");
+    ERR_clear_error();
+    BIO_free(in);
+    if (err)
+        sk_X509_pop_free(chain, X509_free);
+    else
+        *out = chain;
+    return err;
+}
+
+static int key_read(const struct loading *loading, EVP_PKEY **out)
+{
+    const char *file = loading->certificate->key;
+    EVP_PKEY *key = NULL;
+    struct stat status;
+    bool asked = false;
+    BIO *in = NULL;
+    int err;
+
+    err = file_open(loading, file, &in);
+    if (err)
+        return err;
+    key = PEM_read_bio_PrivateKey_ex(in, NULL, no_password, &asked, NULL, NULL);
+    BIO_free(in);
+    if (!key && asked)
+        return mistake(loading, file,
+                       "is encrypted, and sipward has no password for it: decrypt it with openssl "
+                       "pkey, and let only sipward's user read it");
+    if (!key)
+        return mistake(
+            loading, file,
+            "has no private key that can be read: a PEM file with BEGIN PRIVATE KEY is needed");
+    if (stat(file, &status) == 0 && (status.st_mode & S_IROTH))
+        warning(loading, "private key can be read by every user", file, NULL);
+    *out = key;
+    return 0;
+}
+
+/* Checks --------------------------------------------------------------------------------------- */
+
+static bool certificate_names(X509 *leaf, const char *name)
+{
+    return X509_check_host(leaf, name, strlen(name), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) ==
+               1 ||
+           X509_check_ip_asc(leaf, name, 0) == 1;
+}
+
+static void certificate_date(const ASN1_TIME *time, char text[32])
+{
+    struct tm tm;
+
+    if (!ASN1_TIME_to_tm(time, &tm) || !strftime(text, 32, "%Y-%m-%d %H:%M UTC", &tm))
+        text[0] = '\0';
+}
+
+/* What a client will complain about, though it works: the service goes on. */
+static void certificate_warn(const struct loading *loading, X509 *leaf, STACK_OF(X509) * chain)
+{
+    const char *file = loading->certificate->chain;
+    time_t soon = time(NULL) + (time_t)WARN_DAYS * 24 * 3600;
+    const ASN1_TIME *from = X509_get0_notBefore(leaf), *until = X509_get0_notAfter(leaf);
+    char date[32];
+
+    certificate_date(until, date);
+    if (X509_cmp_current_time(until) < 0)
+        warning(loading, "certificate has expired", file, date);
+    else if (X509_cmp_time(until, &soon) < 0)
+        warning(loading, "certificate ends soon", file, date);
+    certificate_date(from, date);
+    if (X509_cmp_current_time(from) > 0)
+        warning(loading, "certificate is not valid yet", file, date);
+    if (X509_check_purpose(leaf, X509_PURPOSE_SSL_SERVER, 0) != 1)
+        warning(loading, "certificate is not one for TLS servers", file, NULL);
+    for (int i = 1; i < sk_X509_num(chain); i++)
+        if (X509_check_issued(sk_X509_value(chain, i), sk_X509_value(chain, i - 1)) != X509_V_OK) {
+            warning(loading, "chain is not in order, each certificate before its issuer", file,
+                    NULL);
+            break;
+        }
+}
+
+static int key_check(const struct loading *loading, STACK_OF(X509) * chain, EVP_PKEY *key)
+{
+    const struct conf_certificate *pair = loading->certificate;
+
+    if (X509_check_private_key(sk_X509_value(chain, 0), key) == 1)
+        return 0;
+    for (int i = 1; i < sk_X509_num(chain); i++)
+        if (X509_check_private_key(sk_X509_value(chain, i), key) == 1)
+            return mistake(loading, pair->chain,
+                           "has the certificate of '%s' as number %d: the server's own must stand "
+                           "first",
+                           pair->key, i + 1);
+    return mistake(loading, pair->key, "is not the key of '%s': it belongs to another certificate",
+                   pair->chain);
+}
+
+/* Making a context ----------------------------------------------------------------------------- */
+
+/* What holds for every handshake, whoever accepted the connection (X4). */
+static bool context_protocol(SSL_CTX *context, const uint8_t ticket_keys[TICKET_KEYS_SIZE])
+{
+    static const unsigned char session_id_context[] = "sipward";
+
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                     SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF); /* tickets are stateless */
+    if (SSL_CTX_get_security_level(context) < SECURITY_LEVEL)
+        SSL_CTX_set_security_level(context, SECURITY_LEVEL);
+    return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
+           SSL_CTX_set_max_proto_version(context, 0) == 1 &&
+           SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
+           SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
+                                             "TLS_CHACHA20_POLY1305_SHA256") == 1 &&
+           SSL_CTX_set1_groups_list(context, "X25519:P-256:P-384") == 1 &&
+           SSL_CTX_set_num_tickets(context, 1) == 1 &&
+           SSL_CTX_set_session_id_context(context, session_id_context,
+                                          sizeof(session_id_context) - 1) == 1 &&
+           SSL_CTX_set_tlsext_ticket_keys(context, (void *)ticket_keys, TICKET_KEYS_SIZE) == 1;
+}
+
+/* A handshake that certificates_serve() has brought here is marked: it is for HTTP. */
+static int http_index = -1;
+
+static void http_index_make(void)
+{
+    http_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+static bool http_index_ready(void)
+{
+    static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
+
+    return CRYPTO_THREAD_run_once(&once, http_index_make) == 1 && http_index >= 0;
+}
+
+/* RFC 7301: one protocol for each kind of connection, never that of the other (no cross-protocol
+ * confusion). Who offers none, or others, gets none: SIP over TLS needs no ALPN. */
+static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned in_len, void *context)
+{
+    static const unsigned char sip[] = "\x05sip/2", http[] = "\x08http/1.1";
+    const unsigned char *ours = SSL_get_ex_data(ssl, http_index) ? http : sip;
+    unsigned ours_len = 1U + ours[0];
+
+    (void)context;
+    for (unsigned i = 0; i < in_len; i += 1U + in[i])
+        if (ours_len <= in_len - i && memcmp(in + i, ours, ours_len) == 0) {
+            *out = in + i + 1;
+            *out_len = in[i];
+            return SSL_TLSEXT_ERR_OK;
+        }
+    return SSL_TLSEXT_ERR_NOACK;
+}
+
+/* The choice was made at the client hello; OK makes OpenSSL keep the name in the session, so that
+ * a TLS 1.2 resumption knows it. */
+static int servername_accept(SSL *ssl, int *alert, void *context)
+{
+    (void)ssl, (void)alert, (void)context;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static int sip_hello(SSL *ssl, int *alert, void *certificates)
+{
+    SSL_CTX *chosen = certificates_choose(certificates, ssl);
+
+    if (SSL_set_SSL_CTX(ssl, chosen) == chosen)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    *alert = SSL_AD_INTERNAL_ERROR;
+    return SSL_CLIENT_HELLO_ERROR;
+}
+
+static int http_hello(SSL *ssl, int *alert, void *certificates)
+{
+    if (!SSL_set_ex_data(ssl, http_index, certificates)) {
+        *alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    return sip_hello(ssl, alert, certificates);
+}
+
+static int context_fill(const struct loading *loading, SSL_CTX *context, STACK_OF(X509) * chain,
+                        EVP_PKEY *key)
+{
+    const char *file = loading->certificate->chain;
+
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        X509 *one = sk_X509_value(chain, i);
+        int ok = i == 0 ? SSL_CTX_use_certificate(context, one)
+                        : (int)SSL_CTX_add1_chain_cert(context, one);
+
+        if (ok == 1)
+            continue;
+        switch (ERR_GET_REASON(ERR_peek_last_error())) {
+        case SSL_R_EE_KEY_TOO_SMALL:
+        case SSL_R_CA_KEY_TOO_SMALL:
+            return mistake(loading, file,
+                           "has a key that is too weak, certificate %d in it: RSA of 2048 bits or "
+                           "EC P-256 is needed",
+                           i + 1);
+        case SSL_R_CA_MD_TOO_WEAK:
+            return mistake(loading, file,
+                           "is signed with a hash that is too weak, certificate %d in it: SHA-256 "
+                           "is needed",
+                           i + 1);
+        default:
+            return mistake(loading, file, "is refused by OpenSSL, certificate %d in it: %s", i + 1,
+                           openssl_reason());
+        }
+    }
+    if (SSL_CTX_use_PrivateKey(context, key) != 1)
+        return mistake(loading, loading->certificate->key, "is refused by OpenSSL: %s",
+                       openssl_reason());
+    return 0;
+}
+
+static int context_make(const struct loading *loading, struct certificates *certificates,
+                        STACK_OF(X509) * chain, EVP_PKEY *key, SSL_CTX **out)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    int err;
+
+    if (!context)
+        return -ENOMEM;
+    if (!context_protocol(context, certificates->ticket_keys)) {
+        err = mistake(loading, loading->certificate->chain, "can't be served by this OpenSSL: %s",
+                      openssl_reason());
+        SSL_CTX_free(context);
+        return err;
+    }
+    /* For own TLS; libwebsockets' sessions have the modes of its own context. */
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_client_hello_cb(context, sip_hello, certificates);
+    SSL_CTX_set_tlsext_servername_callback(context, servername_accept);
+    SSL_CTX_set_alpn_select_cb(context, alpn_select, NULL);
+    err = context_fill(loading, context, chain, key);
+    if (err)
+        SSL_CTX_free(context);
+    else
+        *out = context;
+    return err;
+}
+
+/* The table ------------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *curve;
+    uint16_t signature, group;
+} curves[] = {
+    {"prime256v1", 0x0403, 23},
+    {"secp384r1",  0x0503, 24},
+    {"secp521r1",  0x0603, 25},
+};
+
+static void pair_needs(struct pair *pair, EVP_PKEY *key)
+{
+    char curve[32];
+
+    if (EVP_PKEY_is_a(key, "ED25519"))
+        pair->signature = 0x0807;
+    else if (EVP_PKEY_is_a(key, "ED448"))
+        pair->signature = 0x0808;
+    else if (EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL) == 1)
+        for (size_t i = 0; i < ARRAY_LEN(curves); i++)
+            if (!strcmp(curve, curves[i].curve)) {
+                pair->signature = curves[i].signature;
+                pair->group = curves[i].group;
+            }
+}
+
+static int pair_load(const struct loading *loading, struct certificates *certificates,
+                     struct pair *pair)
+{
+    STACK_OF(X509) *chain = NULL;
+    EVP_PKEY *key = NULL;
+    int chain_err = chain_read(loading, &chain), key_err = key_read(loading, &key);
+    int err = chain_err ? chain_err : key_err;
+
+    if (!err)
+        err = key_check(loading, chain, key);
+    if (!err)
+        err = context_make(loading, certificates, chain, key, &pair->context);
+    if (!err) {
+        pair->leaf = sk_X509_value(chain, 0);
+        X509_up_ref(pair->leaf);
+        pair_needs(pair, key);
+        certificate_warn(loading, pair->leaf, chain);
+    }
+    sk_X509_pop_free(chain, X509_free);
+    EVP_PKEY_free(key);
+    return err;
+}
+
+/* Who names none of ours gets the first pair, or one of the other kind for the same domain. */
+static void fallback_mark(const struct loading *loading, struct certificates *certificates)
+{
+    const char *domain = loading->conf->domain;
+    bool named = domain && certificate_names(certificates->pairs[0].leaf, domain), any = named;
+
+    certificates->pairs[0].fallback = true;
+    for (unsigned i = 1; i < certificates->count; i++)
+        if (domain && certificate_names(certificates->pairs[i].leaf, domain)) {
+            certificates->pairs[i].fallback = named;
+            any = true;
+        }
+    if (domain && !any)
+        warning(loading, "no certificate has the domain's name: clients that check will refuse",
+                loading->certificate->chain, domain);
+}
+
+int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_KEYS_SIZE],
+                      FILE *errors, struct certificates **out)
+{
+    struct loading loading = {conf, conf->certificates, errors};
+    struct certificates *certificates;
+    int err = 0;
+
+    if (!conf->certificate_count)
+        return -EINVAL;
+    if (!http_index_ready())
+        return -ENOMEM;
+    certificates = calloc(1, sizeof(*certificates) + conf->certificate_count * sizeof(struct pair));
+    if (!certificates)
+        return -ENOMEM;
+    memcpy(certificates->ticket_keys, ticket_keys, TICKET_KEYS_SIZE);
+    certificates->count = conf->certificate_count;
+    for (unsigned i = 0; i < conf->certificate_count; i++) {
+        loading.certificate = &conf->certificates[i];
+        int one = pair_load(&loading, certificates, &certificates->pairs[i]);
+
+        err = err ? err : one; /* go on: all mistakes at once */
+    }
+    if (err) {
+        certificates_free(&certificates);
+        return err;
+    }
+    loading.certificate = conf->certificates;
+    fallback_mark(&loading, certificates);
+    *out = certificates;
+    return 0;
+}
+
+void certificates_free(struct certificates **certificates)
+{
+    struct certificates *table = *certificates;
+
+    if (!table)
+        return;
+    for (unsigned i = 0; i < table->count; i++) {
+        SSL_CTX_free(table->pairs[i].context);
+        X509_free(table->pairs[i].leaf);
+    }
+    OPENSSL_cleanse(table->ticket_keys, sizeof(table->ticket_keys));
+    free(table);
+    *certificates = NULL;
+}
+
+SSL_CTX *certificates_default(const struct certificates *certificates)
+{
+    return certificates->pairs[0].context;
+}
+
+int certificates_serve(const struct certificates *certificates, SSL_CTX *context)
+{
+    if (!context_protocol(context, certificates->ticket_keys))
+        return -EIO;
+    SSL_CTX_set_client_hello_cb(context, http_hello, (void *)certificates);
+    SSL_CTX_set_tlsext_servername_callback(context, NULL);
+    return 0;
+}
+
+/* The choice ----------------------------------------------------------------------------------- */
+
+struct bytes {
+    const unsigned char *p;
+    size_t len;
+};
+
+/* A list of 16-bit numbers, big-endian. */
+static bool list_has(struct bytes list, uint16_t number)
+{
+    for (size_t i = 0; i + 1 < list.len; i += 2)
+        if ((list.p[i] << 8 | list.p[i + 1]) == number)
+            return true;
+    return false;
+}
+
+/* An extension that is a list behind its length in `prefix` bytes; cut to what is there. */
+static struct bytes extension(SSL *ssl, unsigned type, size_t prefix)
+{
+    struct bytes all = {NULL, 0};
+
+    if (SSL_client_hello_get0_ext(ssl, type, &all.p, &all.len) != 1 || all.len < prefix)
+        return (struct bytes){NULL, 0};
+    return (struct bytes){all.p + prefix, all.len - prefix};
+}
+
+/* RFC 6066 3: a list of names, of which only the first kind, host_name (0), was ever defined. */
+static struct bytes hello_name(SSL *ssl)
+{
+    struct bytes list = extension(ssl, TLSEXT_TYPE_server_name, 2);
+    size_t len;
+
+    if (list.len < 3 || list.p[0] != TLSEXT_NAMETYPE_host_name)
+        return (struct bytes){NULL, 0};
+    len = (size_t)(list.p[1] << 8 | list.p[2]);
+    if (len == 0 || len > list.len - 3)
+        return (struct bytes){NULL, 0};
+    return (struct bytes){list.p + 3, len};
+}
+
+static bool hello_can(SSL *ssl, const struct pair *pair)
+{
+    struct bytes ciphers;
+
+    if (!list_has(extension(ssl, TLSEXT_TYPE_signature_algorithms, 2), pair->signature))
+        return false;
+    if (list_has(extension(ssl, TLSEXT_TYPE_supported_versions, 1), TLS1_3_VERSION))
+        return true;
+    /* TLS 1.2: ECDSA is part of the cipher suite, and the curve one of the groups (RFC 8422). */
+    ciphers.len = SSL_client_hello_get0_ciphers(ssl, &ciphers.p);
+    return (list_has(ciphers, 0xc02b) || list_has(ciphers, 0xc02c) || list_has(ciphers, 0xcca9)) &&
+           (!pair->group || list_has(extension(ssl, TLSEXT_TYPE_supported_groups, 2), pair->group));
+}
+
+static bool pair_fits(const struct pair *pair, struct bytes name)
+{
+    if (!name.len)
+        return pair->fallback;
+    return X509_check_host(pair->leaf, (const char *)name.p, name.len,
+                           X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
+}
+
+static const struct pair *pair_choose(const struct certificates *certificates, SSL *ssl,
+                                      struct bytes name)
+{
+    const struct pair *rsa = NULL, *any = NULL;
+
+    for (unsigned i = 0; i < certificates->count; i++) {
+        const struct pair *pair = &certificates->pairs[i];
+
+        if (!pair_fits(pair, name))
+            continue;
+        if (pair->signature && hello_can(ssl, pair))
+            return pair;
+        if (!pair->signature && !rsa)
+            rsa = pair;
+        if (!any)
+            any = pair;
+    }
+    return rsa ? rsa : any;
+}
+
+SSL_CTX *certificates_choose(const struct certificates *certificates, SSL *ssl)
+{
+    const struct pair *pair = pair_choose(certificates, ssl, hello_name(ssl));
+
+    if (!pair)
+        pair = pair_choose(certificates, ssl, (struct bytes){NULL, 0});
+    return pair ? pair->context : certificates_default(certificates);
+}
+
+const char *certificates_host(SSL *ssl)
+{
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    X509 *leaf = SSL_get_certificate(ssl);
+
+    if (!name || !leaf ||
+        X509_check_host(leaf, name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) != 1)
+        return NULL;
+    return name;
+}

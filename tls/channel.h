@@ -1,0 +1,36 @@
+/* A non-blocking socket, with TLS on it or without: bytes in, bytes out, errors in words.
+ *
+ * Ownership: channel_open_*() takes the socket, channel_close() closes it.
+ * Threads:   one worker's.
+ * Errors:    -EAGAIN: later. -EPROTO: TLS is broken, other negative errno values: the connection
+ *            is; both have `error` set, and nothing but channel_close() and channel_finish() may
+ *            follow. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include <openssl/ssl.h>
+
+#include "proxy/str.h"
+
+struct channel {
+    int fd;
+    SSL *ssl;          /* NULL: plain TCP */
+    bool wants_write;  /* the last -EAGAIN of a read or handshake waits for room to write */
+    bool broken;       /* TLS had an error: it must not be used further */
+    const char *error; /* static text: "Connection reset by peer", "no shared cipher" */
+};
+
+void channel_open_plain(struct channel *channel, int fd);
+int channel_open_tls(struct channel *channel, int fd, SSL_CTX *context); /* -ENOMEM: fd is open */
+int channel_handshake(struct channel *channel);                          /* 0: done */
+ssize_t channel_read(struct channel *channel, char *bytes, size_t size); /* 0: the peer's end */
+ssize_t channel_write(struct channel *channel, struct str bytes);        /* may be less than all */
+/* Bytes may have been taken from the socket that no event will tell about. */
+bool channel_pending(const struct channel *channel);
+/* The error that a poll event hinted at. 0: none but that the peer has ended. */
+int channel_socket_error(struct channel *channel);
+/* Say that nothing more comes: close_notify, then FIN. 0: said, as far as it could be. -EAGAIN. */
+int channel_finish(struct channel *channel);
+void channel_close(struct channel *channel);

@@ -1,0 +1,16 @@
+/* Socket addresses, as tls/ needs them: IPv4 as IPv4, and as text for the log.
+ *
+ * Threads: no state. */
+#pragma once
+
+#include <netinet/in.h>
+
+#include "conf/conf.h"
+
+enum { SOCKET_TEXT = 64 };
+
+/* An IPv4 address that came through an IPv6 socket (::ffff:192.0.2.7) becomes a plain one. */
+void socket_unmap(union conf_sockaddr *address);
+/* "192.0.2.7:50123", "[2001:db8::7]:50123" */
+void socket_text(const struct sockaddr *address, char text[SOCKET_TEXT]);
+socklen_t socket_len(const struct sockaddr *address);

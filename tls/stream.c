@@ -1,0 +1,790 @@
+#include "tls/stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proxy/log.h"
+#include "tls/channel.h"
+#include "tls/queue.h"
+#include "tls/socket.h"
+
+enum {
+    READS_PER_WAKE_UP = 32,    /* then the next connection's turn */
+    READ_SLACK = 16384,        /* the shared buffer: a message at its limit, and one TLS record */
+    PARTIAL_START_SIZE = 4096, /* most messages that come in pieces */
+    CLOSE_TIMEOUT_MS = 1000,   /* for the peer to answer a proper close */
+    REASON_SIZE = 128,
+};
+
+enum state {
+    STREAM_HANDSHAKE, /* TLS only */
+    STREAM_OPEN,      /* has a flow */
+    STREAM_CLOSING,   /* the flow is told; what is queued, close_notify and FIN go out */
+    STREAM_GONE,      /* socket closed; libuv still has the handle */
+};
+
+enum ending {
+    END_PROPERLY, /* what is queued goes out first, the peer may answer */
+    END_AT_ONCE,  /* nothing more can be said */
+    END_RESET,    /* and what the kernel holds for the peer goes too */
+};
+
+struct stream {
+    struct streams *streams;
+    struct stream *next, **link;           /* of all */
+    struct stream *todo_next, **todo_link; /* link NULL: nothing to do */
+    uv_poll_t poll;
+    int events; /* polled for */
+    enum state state;
+    struct channel channel;
+    bool finished; /* closing: close_notify and FIN are out */
+    bool heard;    /* anything came after the handshake */
+
+    struct flow *flow;
+    union conf_sockaddr peer, local;
+
+    struct timer timer;   /* never after the deadline: events move that, only firing looks */
+    uint64_t since;       /* of the state */
+    uint64_t received_at; /* the last bytes */
+    uint64_t begun_at;    /* the first byte of the message that is not complete; 0: none is */
+
+    char *partial; /* bytes of that message; NULL: none */
+    size_t partial_len, partial_size;
+    size_t scanned; /* proxy_receive_stream()'s */
+    struct queue queue;
+
+    bool ending; /* decided inside a call of proxy/, done by the loop */
+    enum ending end_how;
+    char *end_reason; /* NULL: no memory for it */
+};
+
+struct streams {
+    struct streams_options options;
+    struct stream *all, *todo;
+    uv_idle_t todo_idle; /* runs while there is something to do */
+    unsigned count;
+    bool closing;
+    char *buffer; /* all connections read into it, one after another */
+    size_t buffer_size;
+};
+
+static void stream_event(uv_poll_t *poll, int status, int events);
+static void stream_receive(struct stream *stream);
+static void stream_closing(struct stream *stream);
+
+static uint64_t stream_now(const struct stream *stream)
+{
+    return uv_now(stream->streams->options.loop);
+}
+
+/* Lists ---------------------------------------------------------------------------------------- */
+
+static void todo_remove(struct stream *stream)
+{
+    if (!stream->todo_link)
+        return;
+    *stream->todo_link = stream->todo_next;
+    if (stream->todo_next)
+        stream->todo_next->todo_link = stream->todo_link;
+    stream->todo_link = NULL;
+}
+
+static void todo_run(uv_idle_t *idle);
+
+static void todo_add(struct stream *stream)
+{
+    struct streams *streams = stream->streams;
+
+    if (stream->todo_link)
+        return;
+    stream->todo_next = streams->todo;
+    stream->todo_link = &streams->todo;
+    if (streams->todo)
+        streams->todo->todo_link = &stream->todo_next;
+    streams->todo = stream;
+    uv_idle_start(&streams->todo_idle, todo_run);
+}
+
+static void all_add(struct streams *streams, struct stream *stream)
+{
+    stream->next = streams->all;
+    stream->link = &streams->all;
+    if (streams->all)
+        streams->all->link = &stream->next;
+    streams->all = stream;
+    streams->count++;
+}
+
+static void all_remove(struct stream *stream)
+{
+    *stream->link = stream->next;
+    if (stream->next)
+        stream->next->link = stream->link;
+    stream->streams->count--;
+}
+
+/* Deadlines (F7) ------------------------------------------------------------------------------- */
+
+static uint64_t after(uint64_t start, unsigned seconds)
+{
+    return seconds ? start + (uint64_t)seconds * 1000 : UINT64_MAX;
+}
+
+/* When this connection ends if nothing happens, and what the reason is then. */
+static uint64_t stream_deadline(const struct stream *stream, const char **reason)
+{
+    const struct conf *conf = stream->streams->options.conf;
+
+    switch (stream->state) {
+    case STREAM_HANDSHAKE:
+        *reason = "handshake timeout";
+        return after(stream->since, conf->limits.handshake_timeout_s);
+    case STREAM_OPEN:
+        if (stream->begun_at) {
+            *reason = "message timeout";
+            return after(stream->begun_at, conf->limits.message_timeout_s);
+        }
+        if (!stream->heard) {
+            *reason = "first message timeout";
+            return after(stream->since, conf->limits.first_message_timeout_s);
+        }
+        *reason = "idle timeout";
+        return after(stream->received_at, conf->limits.idle_timeout_s);
+    case STREAM_CLOSING: *reason = "close timeout"; return stream->since + CLOSE_TIMEOUT_MS;
+    case STREAM_GONE: break;
+    }
+    *reason = NULL;
+    return UINT64_MAX;
+}
+
+static void stream_end(struct stream *stream, const char *reason, enum ending how);
+static void stream_gone(struct stream *stream);
+
+static void stream_timer(struct timer *timer, uint64_t now)
+{
+    struct stream *stream =
+        (struct stream *)(void *)((char *)timer - offsetof(struct stream, timer));
+    const char *reason;
+    uint64_t deadline = stream_deadline(stream, &reason);
+
+    if (deadline == UINT64_MAX)
+        return;
+    if (now < deadline) {
+        timer_start(stream->streams->options.timers, timer, deadline, stream_timer);
+        return;
+    }
+    if (stream->state == STREAM_CLOSING)
+        stream_gone(stream);
+    else
+        stream_end(stream, reason, stream->state == STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
+}
+
+/* A later deadline than before costs nothing: the timer finds out when it fires. */
+static void deadline_update(struct stream *stream)
+{
+    const struct streams_options *options = &stream->streams->options;
+    const char *reason;
+    uint64_t deadline = stream_deadline(stream, &reason);
+
+    if (deadline == UINT64_MAX || (timer_running(&stream->timer) && stream->timer.due <= deadline))
+        return;
+    timer_start(options->timers, &stream->timer, deadline, stream_timer);
+    if (options->timers_changed)
+        options->timers_changed(options->context);
+}
+
+static void state_set(struct stream *stream, enum state state)
+{
+    stream->state = state;
+    stream->since = stream_now(stream);
+    deadline_update(stream);
+}
+
+static void events_update(struct stream *stream)
+{
+    bool waiting = stream->queue.base || stream->channel.wants_write;
+    int events = UV_READABLE;
+
+    switch (stream->state) {
+    case STREAM_HANDSHAKE: events = stream->channel.wants_write ? UV_WRITABLE : UV_READABLE; break;
+    case STREAM_OPEN: events = UV_READABLE | (waiting ? UV_WRITABLE : 0); break;
+    case STREAM_CLOSING: events = stream->finished ? UV_READABLE : UV_WRITABLE; break;
+    case STREAM_GONE: return;
+    }
+    if (events == stream->events)
+        return;
+    stream->events = events;
+    uv_poll_start(&stream->poll, events, stream_event);
+}
+
+/* Ending --------------------------------------------------------------------------------------- */
+
+static void stream_free(uv_handle_t *handle)
+{
+    struct stream *stream = handle->data;
+
+    all_remove(stream);
+    free(stream);
+}
+
+/* The socket closes; the struct stays until libuv has let go of it. */
+static void stream_gone(struct stream *stream)
+{
+    const struct streams_options *options = &stream->streams->options;
+
+    if (stream->state == STREAM_GONE)
+        return;
+    stream->state = STREAM_GONE;
+    timer_stop(options->timers, &stream->timer);
+    todo_remove(stream);
+    queue_clear(&stream->queue);
+    free(stream->end_reason);
+    stream->end_reason = NULL;
+    free(stream->partial);
+    stream->partial = NULL;
+    uv_close((uv_handle_t *)&stream->poll, stream_free); /* first: it knows the socket */
+    channel_close(&stream->channel);
+    atomic_fetch_sub(options->connections, 1);
+}
+
+static void end_log(const struct stream *stream, const char *reason, enum ending how)
+{
+    char peer[SOCKET_TEXT];
+
+    socket_text(&stream->peer.sa, peer);
+    if (stream->state == STREAM_HANDSHAKE)
+        log_event(LOG_INFO, "TLS handshake failed", LOG_TEXT("peer", str_of(peer)),
+                  LOG_TEXT("reason", str_of(reason)));
+    else if (how == END_RESET && stream->flow)
+        log_event(LOG_WARNING, "slow reader closed",
+                  LOG_TEXT("flow", str_of(flow_name(stream->flow))), LOG_TEXT("peer", str_of(peer)),
+                  LOG_NUMBER("queued", (int64_t)queue_bytes(&stream->queue).len));
+}
+
+/* From the loop only, never inside a call of proxy/: it tells the flow. */
+static void stream_end(struct stream *stream, const char *reason, enum ending how)
+{
+    struct flow *flow = stream->flow;
+
+    if (stream->state >= STREAM_CLOSING)
+        return;
+    end_log(stream, reason, how);
+    stream->state = STREAM_CLOSING; /* from here on send() says -EPIPE */
+    stream->since = stream_now(stream);
+    todo_remove(stream);
+    stream->flow = NULL;
+    if (flow)
+        flow_close(flow, reason, stream_now(stream));
+    if (how == END_RESET) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+
+        setsockopt(stream->channel.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    }
+    if (how == END_PROPERLY)
+        stream_closing(stream);
+    else
+        stream_gone(stream);
+}
+
+/* Inside a call of proxy/: the loop does it, soon. The first reason counts. */
+static void stream_end_later(struct stream *stream, const char *reason, enum ending how)
+{
+    if (stream->state >= STREAM_CLOSING || stream->ending)
+        return;
+    stream->ending = true;
+    stream->end_how = how;
+    stream->end_reason = strdup(reason);
+    todo_add(stream);
+}
+
+static bool stream_ending(const struct stream *stream)
+{
+    return stream->state >= STREAM_CLOSING || stream->ending;
+}
+
+/* In words, for an error that the channel returned. */
+static void error_reason(const struct channel *channel, ssize_t err, char reason[REASON_SIZE])
+{
+    switch (err) {
+    case 0:
+    case -ECONNRESET:
+    case -EPIPE: snprintf(reason, REASON_SIZE, "closed by client"); break;
+    case -EPROTO: snprintf(reason, REASON_SIZE, "TLS error: %s", channel->error); break;
+    default: snprintf(reason, REASON_SIZE, "%s", channel->error); break;
+    }
+}
+
+/* After an error of TLS itself OpenSSL has sent an alert, which the peer should live to read. */
+static void stream_failed(struct stream *stream, ssize_t err)
+{
+    char reason[REASON_SIZE];
+
+    error_reason(&stream->channel, err, reason);
+    queue_clear(&stream->queue);
+    stream_end(stream, reason, err == -EPROTO || err == 0 ? END_PROPERLY : END_AT_ONCE);
+    /* It ended of its own: nothing to wait for, once what we had to say is said. */
+    if (err == 0 && stream->state == STREAM_CLOSING && stream->finished)
+        stream_gone(stream);
+}
+
+/* Sending -------------------------------------------------------------------------------------- */
+
+/* 0: all is with the kernel. -EAGAIN: the rest waits. Other errors: the connection is broken. */
+static int queue_flush(struct stream *stream)
+{
+    while (stream->queue.base) {
+        ssize_t put = channel_write(&stream->channel, queue_bytes(&stream->queue));
+
+        if (put < 0)
+            return (int)put;
+        queue_drop(&stream->queue, (size_t)put);
+    }
+    return 0;
+}
+
+static int stream_queue(struct stream *stream, struct str bytes)
+{
+    int err = queue_add(&stream->queue, bytes, stream->streams->options.conf->limits.send_queue);
+
+    if (err == -ENOBUFS)
+        stream_end_later(stream, "slow reader", END_RESET);
+    else if (err)
+        stream_end_later(stream, "out of memory", END_AT_ONCE);
+    else
+        events_update(stream);
+    return err;
+}
+
+static int stream_send(void *conn, struct str bytes)
+{
+    struct stream *stream = conn;
+
+    if (stream->state != STREAM_OPEN || stream->ending)
+        return -EPIPE;
+    while (bytes.len && !stream->queue.base) {
+        ssize_t put = channel_write(&stream->channel, bytes);
+
+        if (put == -EAGAIN)
+            break;
+        if (put < 0) {
+            char reason[REASON_SIZE];
+
+            error_reason(&stream->channel, put, reason);
+            stream_end_later(stream, reason, END_AT_ONCE);
+            return -EPIPE;
+        }
+        bytes.p += put;
+        bytes.len -= (size_t)put;
+    }
+    return bytes.len ? stream_queue(stream, bytes) : 0;
+}
+
+static void stream_close(void *conn, const char *reason)
+{
+    stream_end_later(conn, reason, END_PROPERLY);
+}
+
+static const struct flow_transport tls_transport = {
+    .via = "TLS",
+    .uri = "tls",
+    .default_port = 5061,
+    .send = stream_send,
+    .close = stream_close,
+};
+
+static const struct flow_transport tcp_transport = {
+    .via = "TCP",
+    .uri = "tcp",
+    .default_port = 5060,
+    .send = stream_send,
+    .close = stream_close,
+};
+
+/* Receiving ------------------------------------------------------------------------------------ */
+
+/* What stays when all complete messages are taken: copied only now, kept in its own buffer. */
+static int partial_keep(struct stream *stream, const char *bytes, size_t len)
+{
+    if (!len) {
+        free(stream->partial);
+        stream->partial = NULL;
+        stream->partial_len = stream->partial_size = 0;
+        return 0;
+    }
+    if (!stream->partial) {
+        size_t size = len > PARTIAL_START_SIZE / 2 ? len * 2 : PARTIAL_START_SIZE;
+
+        stream->partial_size =
+            size < stream->streams->buffer_size ? size : stream->streams->buffer_size;
+        stream->partial = malloc(stream->partial_size);
+        if (!stream->partial)
+            return -ENOMEM;
+    }
+    memmove(stream->partial, bytes, len);
+    stream->partial_len = len;
+    return 0;
+}
+
+/* The rest of a keepalive (F2) is not a message that began. */
+static bool only_crlf(const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (bytes[i] != '\r' && bytes[i] != '\n')
+            return false;
+    return true;
+}
+
+/* 0, or a reason to end. */
+static const char *stream_take(struct stream *stream, char *bytes, size_t len)
+{
+    uint64_t now = stream_now(stream);
+    bool progress = false;
+
+    stream->heard = true;
+    stream->received_at = now;
+    while (len) {
+        ssize_t taken = proxy_receive_stream(stream->flow, bytes, len, &stream->scanned, now);
+
+        if (taken < 0)
+            return "broken framing";
+        if (taken == 0)
+            break;
+        assert((size_t)taken <= len);
+        progress = true;
+        bytes += taken;
+        len -= (size_t)taken;
+        if (stream_ending(stream))
+            return NULL; /* proxy/ or a failed send() decided so: the loop ends it */
+    }
+    if (len >= stream->streams->buffer_size)
+        return "message too large";
+    if (partial_keep(stream, bytes, len))
+        return "out of memory";
+    if (only_crlf(bytes, len))
+        stream->begun_at = 0;
+    else if (progress || !stream->begun_at)
+        stream->begun_at = now ? now : 1;
+    return NULL;
+}
+
+/* Where the next bytes go: behind the partial message if there is one. */
+static int room_find(struct stream *stream, char **at, size_t *room)
+{
+    size_t size = stream->partial_size;
+    char *grown;
+
+    if (!stream->partial) {
+        *at = stream->streams->buffer;
+        *room = stream->streams->buffer_size;
+        return 0;
+    }
+    if (size - stream->partial_len < size / 4 && size < stream->streams->buffer_size) {
+        size = size * 2 < stream->streams->buffer_size ? size * 2 : stream->streams->buffer_size;
+        grown = realloc(stream->partial, size);
+        if (!grown)
+            return -ENOMEM;
+        stream->partial = grown;
+        stream->partial_size = size;
+    }
+    *at = stream->partial + stream->partial_len;
+    *room = stream->partial_size - stream->partial_len;
+    return 0;
+}
+
+/* One read. True: there may be more to read at once. */
+static bool stream_read(struct stream *stream)
+{
+    size_t room, before = stream->partial_len;
+    const char *reason;
+    ssize_t got;
+    char *at;
+
+    if (room_find(stream, &at, &room)) {
+        stream_end(stream, "out of memory", END_AT_ONCE);
+        return false;
+    }
+    got = channel_read(&stream->channel, at, room);
+    if (got == -EAGAIN)
+        return false;
+    if (got <= 0) {
+        stream_failed(stream, got);
+        return false;
+    }
+    reason = stream_take(stream, at - before, before + (size_t)got);
+    if (stream_ending(stream))
+        return false;
+    if (reason) {
+        stream_end(stream, reason, END_PROPERLY);
+        return false;
+    }
+    return stream->channel.ssl ? channel_pending(&stream->channel) : (size_t)got == room;
+}
+
+/* Events --------------------------------------------------------------------------------------- */
+
+static void stream_receive(struct stream *stream)
+{
+    bool more = true;
+
+    for (int i = 0; more && i < READS_PER_WAKE_UP; i++)
+        more = stream_read(stream);
+    if (stream_ending(stream))
+        return;
+    if (more && stream->channel.ssl)
+        todo_add(stream); /* what OpenSSL holds wakes nobody up */
+    deadline_update(stream);
+    events_update(stream);
+}
+
+static void stream_open(struct stream *stream)
+{
+    struct streams *streams = stream->streams;
+    const struct flow_options options = {
+        .transport = stream->channel.ssl ? &tls_transport : &tcp_transport,
+        .conn = stream,
+        .peer = &stream->peer.sa,
+        .local = &stream->local.sa,
+        .host = stream->channel.ssl ? certificates_host(stream->channel.ssl) : NULL,
+    };
+    int err;
+
+    state_set(stream, STREAM_OPEN);
+    err = flow_open(streams->options.proxy, &options, stream_now(stream), &stream->flow);
+    if (err) {
+        char peer[SOCKET_TEXT];
+
+        stream->flow = NULL;
+        socket_text(&stream->peer.sa, peer);
+        log_event(LOG_WARNING, "connection refused: no room for its flow",
+                  LOG_TEXT("peer", str_of(peer)),
+                  LOG_TEXT("reason", str_of(strerrordesc_np(-err))));
+        stream_end(stream, "no room for its flow", END_PROPERLY);
+        return;
+    }
+    events_update(stream);
+}
+
+static void stream_handshake(struct stream *stream)
+{
+    int err = channel_handshake(&stream->channel);
+
+    if (err == -EAGAIN) {
+        events_update(stream);
+        return;
+    }
+    if (err) {
+        stream_failed(stream, err);
+        return;
+    }
+    stream_open(stream);
+    if (stream->state == STREAM_OPEN && channel_pending(&stream->channel))
+        stream_receive(stream); /* the first message came with the client's Finished */
+}
+
+/* What is queued, close_notify, FIN; then the peer's own end, which keeps a RST from eating what
+ * it has not read yet. */
+static void stream_closing(struct stream *stream)
+{
+    int err = stream->finished ? 0 : queue_flush(stream);
+
+    if (!err && !stream->finished) {
+        err = channel_finish(&stream->channel);
+        stream->finished = !err;
+    }
+    if (err && err != -EAGAIN) {
+        stream_gone(stream);
+        return;
+    }
+    for (int i = 0; stream->finished && i < READS_PER_WAKE_UP; i++) {
+        ssize_t got =
+            recv(stream->channel.fd, stream->streams->buffer, stream->streams->buffer_size, 0);
+
+        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+            stream_gone(stream);
+            return;
+        }
+        if (got < 0)
+            break;
+    }
+    deadline_update(stream);
+    events_update(stream);
+}
+
+static void stream_writable(struct stream *stream)
+{
+    int err = queue_flush(stream);
+
+    if (err && err != -EAGAIN)
+        stream_failed(stream, err);
+}
+
+/* libuv stops polling and says EBADF when the socket has an error: the real one is in the socket.
+ */
+static void stream_broken(struct stream *stream)
+{
+    char reason[REASON_SIZE];
+
+    if (stream->state == STREAM_CLOSING) {
+        stream_gone(stream);
+        return;
+    }
+    error_reason(&stream->channel, channel_socket_error(&stream->channel), reason);
+    stream_end(stream, reason, END_AT_ONCE);
+}
+
+static void stream_event(uv_poll_t *poll, int status, int events)
+{
+    struct stream *stream = poll->data;
+
+    if (status < 0) {
+        stream_broken(stream);
+        return;
+    }
+    switch (stream->state) {
+    case STREAM_HANDSHAKE: stream_handshake(stream); break;
+    case STREAM_OPEN:
+        if (stream->ending) /* the loop ends it this very turn */
+            break;
+        if (events & UV_WRITABLE)
+            stream_writable(stream);
+        if (stream->state == STREAM_OPEN && (events & UV_READABLE || stream->channel.wants_write))
+            stream_receive(stream);
+        else
+            events_update(stream);
+        break;
+    case STREAM_CLOSING: stream_closing(stream); break;
+    case STREAM_GONE: break;
+    }
+}
+
+/* What was left for the loop: ends decided inside proxy/, and reading on. */
+static void todo_run(uv_idle_t *idle)
+{
+    struct streams *streams = idle->data;
+    struct stream *list = streams->todo, *stream;
+
+    streams->todo = NULL;
+    if (list)
+        list->todo_link = &list;
+    while ((stream = list)) {
+        todo_remove(stream);
+        if (stream->ending)
+            stream_end(stream, stream->end_reason ? stream->end_reason : "out of memory",
+                       stream->end_how);
+        else if (stream->state == STREAM_OPEN)
+            stream_receive(stream);
+    }
+    if (!streams->todo)
+        uv_idle_stop(idle);
+}
+
+/* Life ----------------------------------------------------------------------------------------- */
+
+int streams_create(const struct streams_options *options, struct streams **out)
+{
+    struct streams *streams = calloc(1, sizeof(*streams));
+
+    if (!streams)
+        return -ENOMEM;
+    streams->options = *options;
+    streams->buffer_size = options->conf->limits.message_size + READ_SLACK;
+    streams->buffer = malloc(streams->buffer_size);
+    if (!streams->buffer) {
+        free(streams);
+        return -ENOMEM;
+    }
+    uv_idle_init(options->loop, &streams->todo_idle);
+    streams->todo_idle.data = streams;
+    *out = streams;
+    return 0;
+}
+
+static int stream_create(struct streams *streams, bool tls, int fd, struct stream **out)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+    int err = 0;
+
+    if (!stream)
+        return -ENOMEM;
+    stream->streams = streams;
+    if (tls)
+        err = channel_open_tls(&stream->channel, fd,
+                               certificates_default(streams->options.certificates));
+    else
+        channel_open_plain(&stream->channel, fd);
+    if (!err)
+        err = uv_poll_init(streams->options.loop, &stream->poll, fd);
+    if (err) {
+        SSL_free(stream->channel.ssl);
+        free(stream);
+        return err;
+    }
+    stream->poll.data = stream;
+    *out = stream;
+    return 0;
+}
+
+void streams_accept(struct streams *streams, bool tls, int fd, const struct sockaddr *peer,
+                    const struct sockaddr *local)
+{
+    struct stream *stream;
+    int err = streams->closing ? -ESHUTDOWN : stream_create(streams, tls, fd, &stream);
+
+    if (err) {
+        char text[SOCKET_TEXT];
+
+        socket_text(peer, text);
+        if (!streams->closing)
+            log_event(LOG_WARNING, "connection refused", LOG_TEXT("peer", str_of(text)),
+                      LOG_TEXT("reason", str_of(strerrordesc_np(-err))));
+        close(fd);
+        atomic_fetch_sub(streams->options.connections, 1);
+        return;
+    }
+    memcpy(&stream->peer, peer, socket_len(peer));
+    memcpy(&stream->local, local, socket_len(local));
+    all_add(streams, stream);
+    if (tls) {
+        state_set(stream, STREAM_HANDSHAKE);
+        events_update(stream);
+    } else {
+        stream_open(stream);
+    }
+}
+
+void streams_close(struct streams *streams)
+{
+    streams->closing = true;
+    for (struct stream *stream = streams->all; stream; stream = stream->next)
+        stream_end(stream, "shutdown",
+                   stream->state == STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
+}
+
+unsigned streams_count(const struct streams *streams)
+{
+    return streams->count;
+}
+
+static void streams_free(uv_handle_t *handle)
+{
+    struct streams *streams = handle->data;
+
+    free(streams->buffer);
+    free(streams);
+}
+
+void streams_destroy(struct streams **streams)
+{
+    struct streams *gone = *streams;
+
+    if (!gone)
+        return;
+    assert(gone->count == 0);
+    uv_close((uv_handle_t *)&gone->todo_idle, streams_free);
+    *streams = NULL;
+}

@@ -117,65 +117,83 @@ static void path_item(char path[PATH_SIZE], const char *list, size_t i)
     (void)snprintf(path, PATH_SIZE, "%.100s[%zu]", list, i);
 }
 
-/* How many letters must change to make one word of the other (Levenshtein). */
+static unsigned least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* How many letters must be changed, added, left out or swapped with the next to make one word of
+ * the other. */
 static unsigned distance(const char *one, const char *two)
 {
-    unsigned row[WORD_MAX + 1];
-    size_t len = strlen(two);
+    unsigned d[WORD_MAX + 1][WORD_MAX + 1];
+    size_t len1 = strlen(one), len2 = strlen(two);
 
-    if (strlen(one) > WORD_MAX || len > WORD_MAX)
+    if (len1 > WORD_MAX || len2 > WORD_MAX)
         return WORD_MAX;
-    for (unsigned j = 0; j <= len; j++)
-        row[j] = j;
-    for (unsigned i = 1; one[i - 1]; i++) {
-        unsigned diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= len; j++) {
-            unsigned change = diagonal + (one[i - 1] != two[j - 1]);
-            unsigned least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = change < least ? change : least;
+    for (size_t i = 0; i <= len1; i++) {
+        for (size_t j = 0; j <= len2; j++) {
+            if (!i || !j) {
+                d[i][j] = (unsigned)(i + j);
+                continue;
+            }
+            d[i][j] = least(d[i - 1][j - 1] + (one[i - 1] != two[j - 1]),
+                            least(d[i - 1][j], d[i][j - 1]) + 1);
+            if (i > 1 && j > 1 && one[i - 1] == two[j - 2] && one[i - 2] == two[j - 1])
+                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
         }
     }
-    return row[len];
+    return d[len1][len2];
+}
+
+static void keys_join(const struct key *keys, const char *first, const char *between, char *text,
+                      size_t size)
+{
+    size_t used = 0;
+
+    for (; keys->name && used < size; keys++)
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%s", used ? between : first, keys->name);
+}
+
+static const struct key *key_nearest(const struct key *keys, const char *name)
+{
+    unsigned best_distance = 1 + (unsigned)strlen(name) / 6, d;
+    const struct key *best = NULL;
+
+    for (; keys->name; keys++) {
+        d = distance(name, keys->name);
+        if (d <= (best ? best_distance - 1 : best_distance)) {
+            best = keys;
+            best_distance = d;
+        }
+    }
+    return best;
 }
 
 /* The key that an unknown one was meant to be: near in letters here, or the same elsewhere. */
 static void unknown_key(struct check *check, const yaml_node_t *node, const char *name,
                         const struct key *keys, const char *path)
 {
+    const struct key *near = key_nearest(keys, name);
+    const struct key *home = conf_key_find(conf_schema, name) ? conf_schema : NULL;
     char right[512];
-    const struct key *best = NULL;
-    unsigned best_distance = 3;
-    size_t used = 0;
 
-    if (!strcmp(name, "<<")) {
-        wrong(check, node, false, path, "no merge keys here; each key in full");
-        return;
-    }
-    for (const struct key *key = keys; key->name; key++) {
-        unsigned d = distance(name, key->name);
-        if (d < best_distance && d < strlen(key->name)) {
-            best = key;
-            best_distance = d;
-        }
-    }
-    if (best) {
-        (void)snprintf(right, sizeof(right), "no such key; did you mean '%s'?", best->name);
-        wrong(check, node, false, path, right);
-        return;
-    }
-    for (const struct key *map = conf_schema; map->name; map++) {
-        if (map->type == KEY_MAP && map->keys != keys && conf_key_find(map->keys, name)) {
-            (void)snprintf(right, sizeof(right), "no such key here; did you mean '%s.%.60s'?",
-                           map->name, name);
-            wrong(check, node, false, path, right);
-            return;
-        }
-    }
-    for (const struct key *key = keys; key->name && used < sizeof(right); key++)
-        used += (size_t)snprintf(right + used, sizeof(right) - used, "%s%s",
-                                 used ? ", " : "no such key; one of ", key->name);
+    for (const struct key *map = conf_schema; map->name && !home; map++)
+        if (map->type == KEY_MAP && conf_key_find(map->keys, name))
+            home = map;
+
+    if (!strcmp(name, "<<"))
+        (void)snprintf(right, sizeof(right), "no merge keys here; each key in full");
+    else if (near)
+        (void)snprintf(right, sizeof(right), "no such key; did you mean '%s'?", near->name);
+    else if (home == conf_schema)
+        (void)snprintf(right, sizeof(right), "no such key here; '%.60s' belongs at the top", name);
+    else if (home)
+        (void)snprintf(right, sizeof(right), "no such key here; '%.60s' belongs under '%s'", name,
+                       home->name);
+    else
+        keys_join(keys, "no such key; one of ", ", ", right, sizeof(right));
     wrong(check, node, false, path, right);
 }
 
@@ -345,15 +363,10 @@ static void pair_check(struct check *check, const yaml_node_t *map, const yaml_n
 static void map_check(struct check *check, const yaml_node_t *map, const struct key *keys,
                       const char *path)
 {
-    char key_path[PATH_SIZE], right[256] = "";
-    size_t used = 0;
+    char key_path[PATH_SIZE], right[512];
 
     if (map->type != YAML_MAPPING_NODE || !tag_is_plain(map)) {
-        for (const struct key *key = keys; key->name && used < sizeof(right); key++)
-            used += (size_t)snprintf(right + used, sizeof(right) - used, "%s%s: ...",
-                                     used ? ", " : "keys and values: {", key->name);
-        if (used < sizeof(right))
-            (void)snprintf(right + used, sizeof(right) - used, "}");
+        keys_join(keys, "a mapping, {KEY: VALUE, ...}, of ", ", ", right, sizeof(right));
         wrong(check, map, false, *path ? path : "(file)", right);
         return;
     }
@@ -485,11 +498,11 @@ static void backends_check(struct check *check, const yaml_node_t *root)
         bool self;
 
         if (!text || conf_backend_parse(text, host, &port) || port != core_port ||
-            conf_address_parse(host, port, &address))
+            conf_address_parse(strcasecmp(host, "localhost") ? host : "127.0.0.1", port, &address))
             continue;
         if (address.sa.sa_family == AF_INET)
             self = core4.sa.sa_family ? conf_sockaddr_eq(&address, &core4)
-                                      : ntohl(address.in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+                                      : ntohl(address.in.sin_addr.s_addr) == INADDR_LOOPBACK;
         else
             self = core6.sa.sa_family ? conf_sockaddr_eq(&address, &core6)
                                       : IN6_IS_ADDR_LOOPBACK(&address.in6.sin6_addr);
@@ -500,46 +513,79 @@ static void backends_check(struct check *check, const yaml_node_t *root)
     }
 }
 
+struct name {
+    const char *text;
+    const yaml_node_t *node;
+    size_t at; /* in the list of users */
+};
+
+static int name_compare(const void *one, const void *two)
+{
+    const struct name *a = one, *b = two;
+    int order = strcmp(a->text, b->text);
+
+    return order ? order : (a->at > b->at) - (a->at < b->at);
+}
+
+/* Sorted, because there may be many. */
+static void user_names_check(struct check *check, const yaml_node_t *users)
+{
+    size_t count = 0, first = 0;
+    struct name *names = calloc(list_count(users) + 1, sizeof(*names));
+    char path[PATH_SIZE], right[64];
+
+    if (!names) {
+        check->mistakes->no_memory = true;
+        return;
+    }
+    for (size_t i = 0; i < list_count(users); i++) {
+        const yaml_node_t *node = conf_node(check->document, list_item(check, users, i), "name");
+        const char *text = conf_node_text(node);
+        if (text)
+            names[count++] = (struct name){text, node, i};
+    }
+    qsort(names, count, sizeof(*names), name_compare);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(names[first].text, names[i].text) != 0) {
+            first = i;
+            continue;
+        }
+        (void)snprintf(path, sizeof(path), "users[%zu].name", names[i].at);
+        (void)snprintf(right, sizeof(right), "each user once; users[%zu] has this name",
+                       names[first].at);
+        wrong(check, names[i].node, false, path, right);
+    }
+    free(names);
+}
+
 static void users_check(struct check *check, const yaml_node_t *root)
 {
     const yaml_node_t *backends = conf_node(check->document, root, "backends");
     const yaml_node_t *users = conf_node(check->document, root, "users");
-    char path[PATH_SIZE], key_path[PATH_SIZE], right[64];
+    char path[PATH_SIZE];
 
     if (!list_count(backends) && !list_count(users))
         conf_mistake(check->mistakes, conf_node_line(root),
                      "backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`, for "
                      "sipward's own registrar");
-    if (list_count(backends) && users)
+    if (list_count(backends) && list_count(users))
         wrong(check, users, false, "users",
               "not there beside `backends`: they are of sipward's own registrar, which serves only "
               "where there is no backend");
 
     for (size_t i = 0; i < list_count(users); i++) {
         const yaml_node_t *user = list_item(check, users, i);
-        const char *name = conf_node_text(conf_node(check->document, user, "name"));
         bool password = conf_node(check->document, user, "password");
         bool hash = conf_node(check->document, user, "ha1_md5") ||
                     conf_node(check->document, user, "ha1_sha256");
 
-        if (user->type != YAML_MAPPING_NODE)
-            continue;
         path_item(path, "users", i);
-        if (password == hash)
-            conf_mistake(check->mistakes, conf_node_line(user), "%s: %s: %s", path,
-                         hash ? "'{...}' is wrong" : "password: is missing",
+        if (user->type == YAML_MAPPING_NODE && password == hash)
+            conf_mistake(check->mistakes, conf_node_line(user), "%s%s: %s", path,
+                         hash ? ": '{...}' is wrong" : ".password: is missing",
                          "a password, or ha1_md5, ha1_sha256 or both, not password and hash");
-        for (size_t j = 0; name && j < i; j++) {
-            const char *other =
-                conf_node_text(conf_node(check->document, list_item(check, users, j), "name"));
-            if (!other || strcmp(name, other) != 0)
-                continue;
-            path_key(key_path, path, "name");
-            (void)snprintf(right, sizeof(right), "each user once; users[%zu] has this name", j);
-            wrong(check, conf_node(check->document, user, "name"), false, key_path, right);
-            break;
-        }
     }
+    user_names_check(check, users);
 }
 
 static void rules_check(struct check *check, const yaml_node_t *root)

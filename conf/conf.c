@@ -387,12 +387,21 @@ static int file_read(const char *path, char **out, size_t *len)
     return 0;
 }
 
-/* What libyaml could not read at all. */
+/* What libyaml could not read at all. Of bytes that are no text it knows the offset, not the line.
+ */
 static int parser_mistake(const yaml_parser_t *parser, struct mistakes *mistakes)
 {
+    const unsigned char *bytes = parser->input.string.start;
+    int line = (int)parser->problem_mark.line + 1;
+
     if (parser->error == YAML_MEMORY_ERROR)
         return -ENOMEM;
-    conf_mistake(mistakes, (int)parser->problem_mark.line + 1, "this is not YAML: %s%s%s",
+    if (parser->error == YAML_READER_ERROR) {
+        line = 1;
+        for (size_t i = 0; i < parser->problem_offset && bytes + i < parser->input.string.end; i++)
+            line += bytes[i] == '\n';
+    }
+    conf_mistake(mistakes, line, "this is not YAML: %s%s%s",
                  parser->problem ? parser->problem : "unreadable", parser->context ? ", " : "",
                  parser->context ? parser->context : "");
     return 0;
@@ -420,7 +429,7 @@ static int document_check(yaml_parser_t *parser, struct mistakes *mistakes,
         } else {
             root = yaml_document_get_root_node(&second);
             if (root)
-                conf_mistake(mistakes, conf_node_line(root),
+                conf_mistake(mistakes, (int)second.start_mark.line + 1,
                              "(file): '---' is wrong: one document in a file");
             yaml_document_delete(&second);
         }
@@ -458,8 +467,8 @@ int conf_load(const char *path, FILE *errors, struct conf **out)
     struct mistakes mistakes = {.path = path};
     yaml_document_t document = {0};
     yaml_parser_t parser;
-    char *bytes;
-    size_t len;
+    char *bytes = NULL;
+    size_t len = 0;
     int err;
 
     err = file_read(path, &bytes, &len);

@@ -3,6 +3,7 @@
 #include "conf/internal.h"
 
 /* A row: its key, where it goes in struct `in`, and what the file may say. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): types, members and whole initialisers */
 #define SIZE_OF(in, member) ((uint32_t)sizeof(((in *)0)->member))
 #define NUMBER(key, in, member, low, high, unit_, preset_, help_)                                  \
     {                                                                                              \
@@ -36,6 +37,7 @@
         .count_offset = offsetof(in, count), .size = SIZE_OF(in, member[0]), .min = low,           \
         .max = high, .keys = keys_, .help = help_                                                  \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 enum { DAY_S = 86400, YEAR_S = 365 * DAY_S };
 

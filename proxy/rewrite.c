@@ -245,7 +245,7 @@ int request_check(struct proxy *proxy, struct sip_msg *request, const struct hop
 /* "Name", or "Name;parameter": only values that have it. */
 static void header_remove(struct sip_msg *msg, struct str name)
 {
-    const char *semicolon = memchr(name.p, ';', name.len);
+    const char *semicolon = name.len ? memchr(name.p, ';', name.len) : NULL;
     struct str param = {NULL, 0};
 
     if (semicolon) {

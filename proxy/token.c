@@ -127,12 +127,16 @@ static uint8_t *decode(struct arena *arena, struct str text, size_t *len)
     if (!plain || !bytes || text.len % 4 == 1)
         return NULL;
     for (size_t i = 0; i < padded; i++) {
-        char c = i < text.len ? text.p[i] : '=';
+        int c = i < text.len ? text.p[i] : '=';
         bool known = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
                      c == '-' || c == '_';
         if (i < text.len && !known)
             return NULL;
-        plain[i] = (uint8_t)(c == '-' ? '+' : c == '_' ? '/' : c);
+        if (c == '-')
+            c = '+';
+        else if (c == '_')
+            c = '/';
+        plain[i] = (uint8_t)c;
     }
     if (EVP_DecodeBlock(bytes, plain, (int)padded) < 0)
         return NULL;

@@ -1,5 +1,6 @@
 #include "conf/conf.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -299,17 +300,25 @@ static void hex_lower(char *hex)
             *hex = (char)(*hex + ('a' - 'A'));
 }
 
-/* An IPv6 address stands in brackets, as in a URI. */
-static int host_bracket(char **host)
+/* An IPv6 address as everybody compares it: without brackets, in its shortest form. */
+static int host_canonical(char **host)
 {
-    char *bracketed;
+    size_t len = strlen(*host);
+    union conf_sockaddr address;
+    char *canonical;
 
-    if (!strchr(*host, ':') || **host == '[')
+    if (**host == '[') { /* the check saw its end */
+        memmove(*host, *host + 1, len - 2);
+        (*host)[len - 2] = '\0';
+    }
+    if (conf_address_parse(*host, 0, &address) || address.sa.sa_family != AF_INET6)
         return 0;
-    if (asprintf(&bracketed, "[%s]", *host) < 0)
+    canonical = calloc(1, INET6_ADDRSTRLEN);
+    if (!canonical)
         return -ENOMEM;
+    (void)inet_ntop(AF_INET6, &address.in6.sin6_addr, canonical, INET6_ADDRSTRLEN);
     free(*host);
-    *host = bracketed;
+    *host = canonical;
     return 0;
 }
 
@@ -324,9 +333,9 @@ static int conf_make(struct loaded *loaded, const char *path, yaml_document_t *d
         return -ENOMEM;
     err = presets_fill(document, yaml_document_get_root_node(document), conf_schema, loaded);
     if (!err)
-        err = host_bracket(&conf->domain);
+        err = host_canonical(&conf->domain);
     for (unsigned i = 0; i < conf->alias_count && !err; i++)
-        err = host_bracket(&conf->aliases[i]);
+        err = host_canonical(&conf->aliases[i]);
     if (!err && !conf->registrar.realm) {
         conf->registrar.realm = strdup(conf->domain);
         err = conf->registrar.realm ? 0 : -ENOMEM;
@@ -407,34 +416,29 @@ static int parser_mistake(const yaml_parser_t *parser, struct mistakes *mistakes
     return 0;
 }
 
-/* The one document of a file, checked. On an error or a mistake there is no *document. */
+/* The one document of a file, checked. The caller deletes *document, whatever comes back. */
 static int document_check(yaml_parser_t *parser, struct mistakes *mistakes,
                           yaml_document_t *document)
 {
     yaml_document_t second;
-    const yaml_node_t *root;
-    int err = 0;
 
     if (!yaml_parser_load(parser, document))
         return parser_mistake(parser, mistakes);
-    root = yaml_document_get_root_node(document);
-    if (!root && !yaml_document_add_mapping(document, NULL, YAML_ANY_MAPPING_STYLE)) {
-        err = -ENOMEM; /* an empty file is a mapping where all keys are missing */
-    } else {
+    if (!yaml_document_get_root_node(document)) { /* an empty file: all keys are missing */
+        if (!yaml_document_add_mapping(document, NULL, YAML_ANY_MAPPING_STYLE))
+            return -ENOMEM;
         conf_check(document, mistakes);
-        if (!root)
-            return 0;
-        if (!yaml_parser_load(parser, &second)) {
-            err = parser_mistake(parser, mistakes);
-        } else {
-            root = yaml_document_get_root_node(&second);
-            if (root)
-                conf_mistake(mistakes, (int)second.start_mark.line + 1,
-                             "(file): '---' is wrong: one document in a file");
-            yaml_document_delete(&second);
-        }
+        return 0;
     }
-    return err;
+    conf_check(document, mistakes);
+
+    if (!yaml_parser_load(parser, &second))
+        return parser_mistake(parser, mistakes);
+    if (yaml_document_get_root_node(&second))
+        conf_mistake(mistakes, (int)second.start_mark.line + 1,
+                     "(file): '---' is wrong: one document in a file");
+    yaml_document_delete(&second);
+    return 0;
 }
 
 static int conf_load_checked(const char *path, const char *bytes, size_t len,

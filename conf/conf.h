@@ -65,8 +65,9 @@ struct conf_header_rule { /* N6 */
 struct conf {
     char *path;     /* of the file */
     char *domain;   /* SIP domain, and the name in Via and Record-Route towards clients that did not
-                       ask for another one in the certificate. An IPv6 address is in [ ] */
-    char **aliases; /* more host names or addresses that clients use for this edge; [ ] as above */
+                       ask for another one in the certificate. An IPv6 address is in its
+                       shortest form, without brackets */
+    char **aliases; /* more host names or addresses that clients use for this edge, as above */
     unsigned alias_count;
 
     struct conf_certificate *certificates; /* the first is the default; `certificate` and
@@ -137,7 +138,7 @@ struct conf {
 
 /* Read and check a file. 0: *out is complete. -EINVAL: mistakes in it, each reported as
  * one line on `errors`: "FILE:LINE: key: 'value' is wrong: what would be right". -ENOENT, -EACCES,
- * ...: the file can't be read; reported too. -ENOMEM. */
+ * -EFBIG, ...: the file can't be read; reported too. -ENOMEM. */
 int conf_load(const char *path, FILE *errors, struct conf **out);
 void conf_free(struct conf **conf); /* a NULL *conf is fine */
 /* What the file and the defaults came to, for `sipward check`: no secrets. */

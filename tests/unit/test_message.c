@@ -350,6 +350,15 @@ static void broken_message_is_refused_for_its_own_reason(void **state) /* V1 - V
     }
 }
 
+static void broken_response_is_told_from_what_is_not_sip(void **state) /* V5 */
+{
+    (void)state;
+    assert_int_equal(scan(STR("SIP/2.0 486 Busy\r\n" REST "\r\n")), -EBADMSG);
+    assert_int_equal(msg->status, 486);
+    assert_int_equal(scan(STR("HTTP/1.1 486 Busy\r\n\r\n")), -EBADMSG);
+    assert_int_equal(msg->status, 0);
+}
+
 static void from_without_tag_is_fine_for_an_old_peer(void **state) /* V1 */
 {
     struct str text =
@@ -646,6 +655,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepted_message_comes_out_canonical),
         cmocka_unit_test(broken_message_is_refused_for_its_own_reason),
+        cmocka_unit_test(broken_response_is_told_from_what_is_not_sip),
         cmocka_unit_test(from_without_tag_is_fine_for_an_old_peer),
         cmocka_unit_test(stream_message_has_its_exact_length),
         cmocka_unit_test(message_within_the_caps_passes),

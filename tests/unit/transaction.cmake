@@ -1,2 +1,0 @@
-unit_test(test_server_transaction proxy)
-unit_test(test_client_transaction proxy)

@@ -168,30 +168,11 @@ static int start_line(struct scan *scan)
 
 /* ---- the headers that the scan reads ---- */
 
-/* The tag of From or To. false: the value is not clear, or has two tags. */
-static bool tag_read(struct str value, struct str *tag)
-{
-    struct text_addr addr;
-    struct str name, text, found = {NULL, 0};
-
-    if (!text_addr_cut(value, &addr))
-        return false;
-    while (sip_param_next(&addr.params, &name, &text)) {
-        if (!str_eq_nocase(name, STR("tag")))
-            continue;
-        if (found.p || !text.len || text_has_any(text, " \t\"@"))
-            return false;
-        found = text;
-    }
-    *tag = found;
-    return true;
-}
-
 static void from_read(struct scan *scan, struct str value)
 {
     struct sip_msg *msg = scan->msg;
 
-    if (!tag_read(value, &msg->from_tag))
+    if (!text_tag_read(value, &msg->from_tag))
         refuse(scan, 400, "Bad From");
     else if (!msg->from_tag.p && !scan->peer_2543)
         refuse(scan, 400, "Missing From tag");
@@ -199,7 +180,7 @@ static void from_read(struct scan *scan, struct str value)
 
 static void to_read(struct scan *scan, struct str value)
 {
-    if (!tag_read(value, &scan->msg->to_tag))
+    if (!text_tag_read(value, &scan->msg->to_tag))
         refuse(scan, 400, "Bad To");
 }
 

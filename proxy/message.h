@@ -112,8 +112,9 @@ enum sip_framing {
 
 /* Read a message. 0: it is well formed by V1 to V4 (syntax, mandatory headers, single headers).
  * 400 to 513: it is not; msg->error says why, and as much as could be read is there, so that
- * sip_response() can answer a request if sip_answerable(). -EBADMSG: nothing to answer, drop it.
- * `peer_2543`: From without tag is fine (V1: core side). */
+ * sip_response() can answer a request if sip_answerable(). -EBADMSG: nothing to answer, drop it;
+ * with msg->status set it is a broken response, and framing is not in doubt (V5). `peer_2543`: From
+ * without tag is fine (V1: core side). */
 int sip_scan(char *bytes, size_t len, enum sip_framing framing, bool peer_2543,
              struct sip_msg *msg);
 /* Via, From, To, Call-ID and CSeq are readable, and it is no ACK and no response (V5). */

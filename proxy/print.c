@@ -19,8 +19,7 @@ static void add_addr(struct buf *out, struct str value)
 {
     struct text_addr addr;
 
-    if (!value.len || memchr(value.p, '<', value.len) || !text_addr_cut(value, &addr) ||
-        addr.brackets) {
+    if (!value.len || value.p[0] == '<' || !text_addr_cut(value, &addr) || addr.brackets) {
         buf_add(out, value);
         return;
     }
@@ -71,11 +70,11 @@ void sip_print(const struct sip_msg *msg, struct buf *out)
 static void add_party(struct buf *out, const struct sip_msg *request, enum header_id id)
 {
     struct str value = sip_value(request, id);
-    struct text_addr addr;
+    struct str tag;
 
     buf_add(out, header_name(id));
     buf_add(out, STR(": "));
-    if (text_addr_cut(value, &addr))
+    if (text_tag_read(value, &tag))
         add_addr(out, value);
     else
         buf_add(out, STR("<sip:unreadable@invalid>"));

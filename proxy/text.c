@@ -215,6 +215,24 @@ bool text_addr_cut(struct str value, struct text_addr *out)
     return true;
 }
 
+bool text_tag_read(struct str value, struct str *tag)
+{
+    struct text_addr addr;
+    struct str name, text, found = {NULL, 0};
+
+    if (!text_addr_cut(value, &addr))
+        return false;
+    while (sip_param_next(&addr.params, &name, &text)) {
+        if (!str_eq_nocase(name, STR("tag")))
+            continue;
+        if (found.p || !text.len || text_has_any(text, " \t\"@"))
+            return false;
+        found = text;
+    }
+    *tag = found;
+    return true;
+}
+
 /* The text before the next `delimiter` of *rest, trimmed; the delimiter is taken too. */
 static bool cut_at(struct str *rest, char delimiter, struct str *out)
 {

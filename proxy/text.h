@@ -43,6 +43,8 @@ struct text_addr {
 };
 /* false: it has no clear seams (N8). */
 bool text_addr_cut(struct str value, struct text_addr *out);
+/* The tag of From or To; p NULL: none. false: the value is not clear, or has two. */
+bool text_tag_read(struct str value, struct str *tag);
 
 /* Via's pieces (RFC 3261 20.42). sent_by is host[:port] as spelled, params as above. */
 struct text_via {

@@ -1,5 +1,6 @@
 #include "proxy/timer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -68,6 +69,7 @@ static void unlink_timer(struct timers *timers, struct timer *timer)
     unsigned level = level_of(timers, timer->due);
     unsigned slot = slot_of(level, timer->due);
 
+    assert(timer->link);
     *timer->link = timer->next;
     if (timer->next)
         timer->next->link = timer->link;

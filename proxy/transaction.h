@@ -46,8 +46,8 @@ struct transaction_user {
      * of this element still on top. It may be changed. */
     void (*response)(void *owner, struct client_transaction *client, struct sip_msg *response,
                      uint64_t now);
-    /* No final response will come. -ETIMEDOUT: timer B or F. -EPIPE: the hop is gone or can't be
-     * sent to. client_ended() follows. */
+    /* No final response will come. -ETIMEDOUT: timer B or F, or 64*T1 after CANCEL. -EPIPE: the hop
+     * is gone or can't be sent to. -ENOMEM. client_ended() follows. */
     void (*client_failed)(void *owner, struct client_transaction *client, int err, uint64_t now);
     void (*client_ended)(void *owner, struct client_transaction *client, uint64_t now);
     void (*server_ended)(void *owner, struct server_transaction *server, uint64_t now);
@@ -57,11 +57,13 @@ struct transactions_options {
     uint8_t worker;        /* goes into every branch, for core_owner() */
     struct timers *timers; /* borrowed */
     size_t max;            /* server and client transactions each (limits.transactions) */
-    /* Bytes of one message, to be sent now. Returns 0 or -EPIPE, -ENOBUFS, ... */
+    /* Bytes of one message, to be sent now. Returns 0 or -EPIPE, -ENOBUFS, ... Towards the core
+     * side -ENOBUFS, -EAGAIN, -EINTR and -ENOMEM count as a message lost on the way. */
     int (*send)(void *context, const struct hop *to, struct str bytes);
     void *context;
 };
 
+/* -ENOMEM. -EIO: no random numbers. */
 int transactions_create(const struct transactions_options *options, struct transactions **out);
 void transactions_destroy(struct transactions **transactions);      /* no callbacks */
 size_t transactions_count(const struct transactions *transactions); /* both kinds */
@@ -70,8 +72,10 @@ size_t transactions_count(const struct transactions *transactions); /* both kind
 
 /* First look at a request. true: it belongs to a server transaction that exists and has been dealt
  * with: a retransmission got the last response again, an ACK for a non-2xx was absorbed (T3, T8).
- * false: it is new, or the ACK for a 2xx, or a CANCEL.
- * The key is RFC 3261 17.2.3's, and the flow: one client never meets another's transaction. */
+ * false: it is new (a first CANCEL too), or the ACK for a 2xx.
+ * The key is RFC 3261 17.2.3's, and the flow or the core side's IP address: one client never meets
+ * another's transaction. It is made from what the scan read, and from `uri` for RFC 2543 peers:
+ * look and create before rules change that one. */
 bool transactions_absorb(struct transactions *transactions, const struct sip_msg *request,
                          const struct hop *from, uint64_t now);
 /* The INVITE transaction that a CANCEL is for (RFC 3261 9.2), NULL: none. */
@@ -92,8 +96,10 @@ void server_transaction_send(struct server_transaction *server, int status, stru
  * CRLF, or empty. The To tag is the same in all of a transaction's. */
 void server_transaction_reply(struct server_transaction *server, int status, const char *reason,
                               struct str extra, uint64_t now);
+void *server_transaction_owner(const struct server_transaction *server);
 int server_transaction_status(const struct server_transaction *server); /* last sent; 0: none */
-/* End without a word, now, without server_ended() (T5, T6: the client is gone or has given up). */
+/* End without a word, now, without server_ended() (T5, T6: the client is gone or has given up).
+ * Nothing that goes to a flow may outlive it: flow_close() drops all of its transactions. */
 void server_transaction_drop(struct server_transaction *server);
 
 /* ---- client transactions ---- */
@@ -115,6 +121,9 @@ void client_transaction_send(struct client_transaction *client, enum sip_method 
 /* CANCEL it: now, or when the first provisional response comes (T4). INVITE only, else nothing.
  * Its own final response still comes (487), or client_failed(-ETIMEDOUT) 64*T1 after the CANCEL. */
 void client_transaction_cancel(struct client_transaction *client, uint64_t now);
+/* The same, with header lines of the user's in it, each with CRLF: Reason (RFC 3326 2). */
+void client_transaction_cancel_with(struct client_transaction *client, struct str headers,
+                                    uint64_t now);
 enum client_state {
     CLIENT_CALLING,    /* or Trying: nothing came */
     CLIENT_PROCEEDING, /* a provisional came */
@@ -123,7 +132,7 @@ enum client_state {
 };
 enum client_state client_transaction_state(const struct client_transaction *client);
 const struct hop *client_transaction_hop(const struct client_transaction *client);
-/* End without a word, now, without client_ended(). */
+/* End without a word, now, without client_ended(). Fine in any callback about it. */
 void client_transaction_drop(struct client_transaction *client);
 
 /* A response. 0: it belonged to a client transaction and came from where the request went to, and

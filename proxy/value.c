@@ -12,13 +12,13 @@
 #include "proxy/text.h"
 
 /* osip appends to lists from their front: the time for n parameters grows with n squared. */
-enum { VALUE_MAX = 4096, SEPARATORS_MAX = 64 };
+enum { URI_MAX = 4096, ADDR_MAX = 4 * URI_MAX, SEPARATORS_MAX = 64 };
 
 static bool bounded(struct str s, const char *separators)
 {
     unsigned count = 0;
 
-    if (!s.len || s.len > VALUE_MAX || text_has_control(s))
+    if (!s.len || s.len > URI_MAX || text_has_control(s))
         return false;
     for (size_t i = 0; i < s.len; i++)
         if (strchr(separators, s.p[i]))
@@ -111,7 +111,8 @@ static bool sip_uri_cut(struct str rest, struct sip_uri *uri)
     return true;
 }
 
-static bool osip_uri_agrees(struct arena *arena, const struct sip_uri *uri)
+/* 0, -EINVAL: libosip2 reads something else, or -ENOMEM. */
+static int osip_uri_check(struct arena *arena, const struct sip_uri *uri)
 {
     struct str text = uri->text;
     osip_uri_t *parsed;
@@ -123,14 +124,13 @@ static bool osip_uri_agrees(struct arena *arena, const struct sip_uri *uri)
         text = arena_printf(arena, "%.*s%s", (int)colon, text.p, text.p + colon + 1);
     }
     if (!text.p || osip_uri_init(&parsed))
-        return false;
+        return -ENOMEM;
     agrees = !osip_uri_parse(parsed, text.p) && parsed->scheme &&
-             str_eq_nocase(str_of(parsed->scheme), uri->scheme);
-    if (agrees && uri->host.p)
-        agrees = host_port_agree(parsed->host, parsed->port, uri->host, uri->port) &&
-                 (parsed->username != NULL) == (uri->user.p != NULL);
+             str_eq_nocase(str_of(parsed->scheme), uri->scheme) &&
+             host_port_agree(parsed->host, parsed->port, uri->host, uri->port) &&
+             (parsed->username != NULL) == (uri->user.p != NULL);
     osip_uri_free(parsed);
-    return agrees;
+    return agrees ? 0 : -EINVAL;
 }
 
 static struct str lower_case(struct arena *arena, struct str s)
@@ -164,8 +164,10 @@ int sip_uri_parse(struct arena *arena, struct str text, struct sip_uri *out)
     rest = part(uri.text, uri.scheme.len + 1, uri.text.len);
     uri.params = uri.headers = part(rest, rest.len, rest.len);
     if (str_eq(uri.scheme, STR("sip")) || str_eq(uri.scheme, STR("sips"))) {
-        if (!sip_uri_cut(rest, &uri))
-            return -EINVAL;
+        int err = sip_uri_cut(rest, &uri) ? osip_uri_check(arena, &uri) : -EINVAL;
+
+        if (err)
+            return err;
     } else if (str_eq(uri.scheme, STR("tel"))) {
         size_t i = 0;
 
@@ -177,8 +179,6 @@ int sip_uri_parse(struct arena *arena, struct str text, struct sip_uri *out)
         uri.params = part(rest, i, rest.len);
         uri.headers = part(rest, rest.len, rest.len);
     }
-    if (!osip_uri_agrees(arena, &uri))
-        return -EINVAL;
     *out = uri;
     return 0;
 }
@@ -224,7 +224,7 @@ int sip_addr_parse(struct arena *arena, struct str text, struct sip_addr *out)
     int err;
 
     text = str_trim(text);
-    if (!text.len || text.len > 4 * VALUE_MAX || text_has_control(text))
+    if (!text.len || text.len > ADDR_MAX || text_has_control(text))
         return -EINVAL;
     text = arena_dup(arena, text);
     if (!text.p)

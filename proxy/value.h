@@ -8,8 +8,8 @@
 
 struct sip_uri {
     struct str scheme;         /* lower case */
-    struct str user, password; /* as spelled, escapes kept; p NULL: none */
-    struct str host;           /* without the brackets of IPv6 */
+    struct str user, password; /* as spelled, escapes kept; p NULL: none. tel: the number */
+    struct str host;           /* without the brackets of IPv6; p NULL: not sip or sips */
     int port;                  /* 0: none */
     struct str params;         /* as spelled, from the first ';' on; may be empty */
     struct str headers;        /* as spelled, from '?' on; may be empty */

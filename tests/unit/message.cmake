@@ -1,1 +1,3 @@
+unit_test(test_frame proxy)
+unit_test(test_message proxy PkgConfig::OSIP)
 unit_test(test_value proxy)

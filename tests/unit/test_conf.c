@@ -88,7 +88,7 @@ static struct conf *load(const char *text)
 }
 
 /* Each reported line is FILE:, then what this line of `expected` says, then maybe more. */
-__attribute__((unused)) static void check_errors(const char *yaml, size_t len, const char *expected)
+static void check_errors(const char *yaml, size_t len, const char *expected)
 {
     struct conf *conf = NULL;
     char *errors, *at;
@@ -178,10 +178,951 @@ static void the_seven_lines_load_with_every_default(void **state)
     conf_free(&conf);
 }
 
+static void every_key_arrives_where_it_belongs(void **state)
+{
+    struct conf *conf = load(
+        "domain: 2001:DB8:0::1\n"
+        "aliases: [edge.example.com, \"[2001:db8::2]\", 192.0.2.1]\n"
+        "certificate: {chain: chain.pem, key: key.pem}\n"
+        "certificates:\n"
+        "  - {chain: key.pem, key: chain.pem}\n"
+        "listen: [tls: 127.0.0.1:5061, wss: \"[::1]:443\", tcp: 5070, ws: 8080]\n"
+        "backends: [udp:pbx.example.com, \"udp:[fd00::5]:5090\", udp:10.0.0.5]\n"
+        "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
+        "contact: path\n"
+        "flow_gone_status: 480\n"
+        "flow_token_keys: [000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F]\n"
+        "registrar: {realm: my realm, min_expires: 1, default_expires: 2, max_expires: 3,\n"
+        "            max_bindings: 4, nonce_lifetime: 5}\n"
+        "websocket: {path: /sip, origins: [\"https://a.example:8443\", \"http://[::1]:81\"],\n"
+        "            ping_interval: 6, pong_timeout: 7}\n"
+        "headers:\n"
+        "  from_clients: [\"X-A;b\"]\n"
+        "  to_clients: []\n"
+        "  client_address: X-Client-Address\n"
+        "  rules:\n"
+        "    - {direction: to_core, action: add, name: X-Edge, value: \"a: b\"}\n"
+        "    - {direction: to_clients, action: remove, name: X-Gone}\n"
+        "    - {direction: to_clients, action: set, name: X-Set, value: c}\n"
+        "limits: {message_size: 4096, max_forwards: 9, connections: 10,\n"
+        "         connections_per_address: 11, transactions: 12, transactions_per_connection: 13,\n"
+        "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
+        "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
+        "         stop_timeout_ms: 18}\n"
+        "workers: 128\n"
+        "log: json\n"
+        "log_level: debug\n");
+    char address[INET6_ADDRSTRLEN];
+
+    (void)state;
+    assert_string_equal(conf->domain, "2001:db8::1");
+    assert_int_equal(conf->alias_count, 3);
+    assert_string_equal(conf->aliases[1], "2001:db8::2");
+    assert_string_equal(conf->aliases[2], "192.0.2.1");
+    assert_int_equal(conf->certificate_count, 2);
+    assert_int_equal(conf->certificates[1].line, 5);
+    assert_non_null(strstr(conf->certificates[1].chain, "/key.pem"));
+
+    assert_int_equal(conf->listener_count, 4);
+    assert_int_equal(conf->listeners[0].address.sa.sa_family, AF_INET);
+    assert_int_equal(ntohl(conf->listeners[0].address.in.sin_addr.s_addr), INADDR_LOOPBACK);
+    assert_false(conf->listeners[0].any);
+    assert_int_equal(conf->listeners[1].address.sa.sa_family, AF_INET6);
+    assert_true(IN6_IS_ADDR_LOOPBACK(&conf->listeners[1].address.in6.sin6_addr));
+    assert_int_equal(ntohs(conf->listeners[1].address.in6.sin6_port), 443);
+    assert_int_equal(conf->listeners[2].kind, CONF_TCP);
+    assert_int_equal(conf->listeners[3].kind, CONF_WS);
+
+    assert_int_equal(conf->backend_count, 3);
+    assert_string_equal(conf->backends[0].host, "pbx.example.com");
+    assert_int_equal(conf->backends[0].port, 5060);
+    assert_string_equal(conf->backends[1].host, "fd00::5");
+    assert_int_equal(conf->backends[1].port, 5090);
+    assert_int_equal(conf->core_port, 5070);
+    assert_int_equal(conf->core4.sa.sa_family, AF_INET);
+    assert_int_equal(ntohs(conf->core4.in.sin_port), 5070);
+    assert_string_equal(inet_ntop(AF_INET, &conf->core4.in.sin_addr, address, sizeof(address)),
+                        "10.0.0.2");
+    assert_int_equal(ntohs(conf->core6.in6.sin6_port), 5070);
+    assert_string_equal(inet_ntop(AF_INET6, &conf->core6.in6.sin6_addr, address, sizeof(address)),
+                        "fd00::2");
+
+    assert_true(conf->contact_path);
+    assert_int_equal(conf->flow_gone_status, 480);
+    assert_int_equal(conf->flow_token_key_count, 1);
+    for (unsigned i = 0; i < 32; i++)
+        assert_int_equal(conf->flow_token_keys[0][i], i);
+    assert_string_equal(conf->registrar.realm, "my realm");
+    assert_int_equal(conf->registrar.min_expires_s, 1);
+    assert_int_equal(conf->registrar.default_expires_s, 2);
+    assert_int_equal(conf->registrar.max_expires_s, 3);
+    assert_int_equal(conf->registrar.max_bindings, 4);
+    assert_int_equal(conf->registrar.nonce_lifetime_s, 5);
+    assert_string_equal(conf->websocket.path, "/sip");
+    assert_int_equal(conf->websocket.origin_count, 2);
+    assert_string_equal(conf->websocket.origins[1], "http://[::1]:81");
+    assert_int_equal(conf->websocket.ping_interval_s, 6);
+    assert_int_equal(conf->websocket.pong_timeout_s, 7);
+
+    assert_int_equal(conf->headers.from_client_count, 1);
+    assert_string_equal(conf->headers.from_clients[0], "X-A;b");
+    assert_int_equal(conf->headers.to_client_count, 0);
+    assert_string_equal(conf->headers.client_address, "X-Client-Address");
+    assert_int_equal(conf->headers.rule_count, 3);
+    assert_int_equal(conf->headers.rules[0].direction, CONF_TO_CORE);
+    assert_int_equal(conf->headers.rules[0].action, CONF_ADD);
+    assert_string_equal(conf->headers.rules[0].value, "a: b");
+    assert_int_equal(conf->headers.rules[1].direction, CONF_TO_ACCESS);
+    assert_int_equal(conf->headers.rules[1].action, CONF_REMOVE);
+    assert_null(conf->headers.rules[1].value);
+    assert_int_equal(conf->headers.rules[2].action, CONF_SET);
+
+    assert_int_equal(conf->limits.message_size, 4096);
+    assert_int_equal(conf->limits.max_forwards, 9);
+    assert_int_equal(conf->limits.connections, 10);
+    assert_int_equal(conf->limits.connections_per_address, 11);
+    assert_int_equal(conf->limits.transactions, 12);
+    assert_int_equal(conf->limits.transactions_per_connection, 13);
+    assert_int_equal(conf->limits.send_queue, 8192);
+    assert_int_equal(conf->limits.handshake_timeout_s, 14);
+    assert_int_equal(conf->limits.upgrade_timeout_s, 15);
+    assert_int_equal(conf->limits.message_timeout_s, 16);
+    assert_int_equal(conf->limits.first_message_timeout_s, 17);
+    assert_int_equal(conf->limits.idle_timeout_s, 0);
+    assert_int_equal(conf->limits.stop_timeout_ms, 18);
+    assert_int_equal(conf->workers, 128);
+    assert_int_equal(conf->log_level, 3);
+    assert_true(conf->log_json);
+    conf_free(&conf);
+}
+
+static void users_have_passwords_or_hashes(void **state)
+{
+    struct conf *conf =
+        load("domain: a.example\nlisten: [tcp: 5060]\n"
+             "users:\n"
+             "  - {name: alice, password: \"s3 cret:\\\"ö\"}\n"
+             "  - {name: +4930, ha1_md5: 0123456789ABCDEF0123456789abcdef}\n"
+             "  - name: bob\n"
+             "    ha1_md5: 00000000000000000000000000000000\n"
+             "    ha1_sha256: ABCDEF0000000000000000000000000000000000000000000000000000000000\n");
+
+    (void)state;
+    assert_int_equal(conf->user_count, 3);
+    assert_string_equal(conf->users[0].password, "s3 cret:\"ö");
+    assert_null(conf->users[0].ha1_md5);
+    assert_string_equal(conf->users[1].name, "+4930");
+    assert_string_equal(conf->users[1].ha1_md5, "0123456789abcdef0123456789abcdef");
+    assert_null(conf->users[1].password);
+    assert_memory_equal(conf->users[2].ha1_sha256, "abcdef00", 8);
+    conf_free(&conf);
+}
+
+static void default_tables_name_what_only_a_trusted_network_says(void **state) /* N5 */
+{
+    static const char *const stripped[] = {"P-Asserted-Identity",
+                                           "P-Charging-Vector",
+                                           "P-Charging-Function-Addresses",
+                                           "P-Access-Network-Info;network-provided",
+                                           "P-Served-User",
+                                           "Remote-Party-ID"};
+    struct conf *conf = load(SMALL);
+    unsigned found = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(stripped); i++)
+        for (unsigned j = 0; j < conf->headers.from_client_count; j++)
+            found += !strcmp(stripped[i], conf->headers.from_clients[j]);
+    assert_int_equal(found, ARRAY_LEN(stripped));
+    for (unsigned j = 0; j < conf->headers.to_client_count; j++) {
+        assert_string_not_equal(conf->headers.to_clients[j], "P-Asserted-Identity");
+        found += !strcmp(conf->headers.to_clients[j], "P-Charging-Vector");
+    }
+    assert_int_equal(found, ARRAY_LEN(stripped) + 1);
+    conf_free(&conf);
+}
+
+static void core_may_be_a_port_or_an_address_or_two(void **state)
+{
+    static const struct {
+        const char *core;
+        bool four, six;
+        uint16_t port;
+    } cores[] = {
+        {":5070",                     false, false, 5070},
+        {"10.0.0.2",                  true,  false, 5060},
+        {"10.0.0.2:5070",             true,  false, 5070},
+        {"\"[fd00::2]\"",             false, true,  5060},
+        {"\"[fd00::2]:5070\"",        false, true,  5070},
+        {"10.0.0.2,[fd00::2]:5070",   true,  true,  5070},
+        {"10.0.0.2:5070 , [fd00::2]", true,  true,  5070},
+    };
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cores); i++) {
+        struct conf *conf;
+        (void)snprintf(text, sizeof(text), SMALL "core: %s\n", cores[i].core);
+        conf = load(text);
+        assert_int_equal(conf->core4.sa.sa_family, cores[i].four ? AF_INET : 0);
+        assert_int_equal(conf->core6.sa.sa_family, cores[i].six ? AF_INET6 : 0);
+        assert_int_equal(conf->core_port, cores[i].port);
+        conf_free(&conf);
+    }
+}
+
+/* One mistake (or few) each: the file's own three lines come first, so the first line of `more`
+ * is line 4. */
+#define BASE "domain: a.example\nlisten: [tcp: 5060]\nbackends: [udp:10.0.0.5]\n"
+#define HOST_RIGHT "' is wrong: a host name or an address\n"
+#define LISTEN_RIGHT "' is wrong: PORT, ADDRESS:PORT or \"[IPV6]:PORT\", ports from 1 to 65535\n"
+#define BACKEND_RIGHT "' is wrong: udp:HOST or udp:HOST:PORT, an IPv6 address in [ ]"
+#define HEADER_RIGHT " of a header other than Via, Call-ID"
+#define TOKEN_KEY "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+/* clang-format off */
+static const struct {
+    const char *more, *expected;
+} one_mistake[] = {
+    /* keys */
+    {"limit: {}", "4: limit: 'limit' is wrong: no such key; did you mean 'limits'?"},
+    {"log-level: info",
+     "4: log-level: 'log-level' is wrong: no such key; did you mean 'log_level'?"},
+    {"frobnicate: 1",
+     "4: frobnicate: 'frobnicate' is wrong: no such key; one of domain, aliases, "},
+    {"message_size: 5000",
+     "4: message_size: 'message_size' is wrong: no such key here; 'message_size' belongs under "
+     "'limits'"},
+    {"limits: {workers: 2}",
+     "4: limits.workers: 'workers' is wrong: no such key here; 'workers' belongs at the top"},
+    {"log: text\nworkers: 1\nlog: json", "6: log: 'log' is wrong: each key once; it is on line 4"},
+    {"limits: {idle_timeout: 1,\n  idle_timeout: 2}",
+     "5: limits.idle_timeout: 'idle_timeout' is wrong: each key once; it is on line 4"},
+    {"<<: {log: text}", "4: <<: '<<' is wrong: no merge keys here"},
+    {"? [a, b]\n: 1", "4: [...]: '[...]' is wrong: the name of a key"},
+    {"~: 1", "4: ~: '~' is wrong: the name of a key"},
+
+    /* types */
+    {"workers: [1]", "4: workers: '[...]' is wrong: a whole number from 0 to 128 (threads)"},
+    {"limits: 5", "4: limits: '5' is wrong: a mapping, {KEY: VALUE, ...}, of message_size, "},
+    {"limits:", "4: limits: '' is wrong: a mapping"},
+    {"aliases: a.example", "4: aliases: 'a.example' is wrong: a list: [..., ...]"},
+    {"core: {a: b}", "4: core: '{...}' is wrong: ADDRESS:PORT, ADDRESS or :PORT"},
+    {"workers: !!int 5", "4: workers: '5' is wrong: the value without a tag (!...)"},
+    {"headers: {rules: [remove]}",
+     "4: headers.rules[0]: 'remove' is wrong: a mapping, {KEY: VALUE, ...}, of direction, action"},
+    {"core: \"10.0.0.1\\0\"", "4: core: '10.0.0.1?' is wrong: ADDRESS:PORT"},
+
+    /* numbers */
+    {"workers: 129", "4: workers: '129' is wrong: a whole number from 0 to 128 (threads)"},
+    {"workers: -1", "4: workers: '-1' is wrong: "},
+    {"workers: 01", "4: workers: '01' is wrong: "},
+    {"workers: 0x1", "4: workers: '0x1' is wrong: "},
+    {"workers: 1.0", "4: workers: '1.0' is wrong: "},
+    {"workers: two", "4: workers: 'two' is wrong: "},
+    {"workers:", "4: workers: '' is wrong: "},
+    {"workers: ~", "4: workers: '~' is wrong: "},
+    {"workers: 18446744073709551617", "4: workers: '18446744073709551617' is wrong: "},
+    {"limits: {idle_timeout: 0777}",
+     "4: limits.idle_timeout: '0777' is wrong: a whole number from 0 to 31536000 (seconds), "
+     "without leading zeros"},
+    {"limits:\n  idle_timeout: 10s", "5: limits.idle_timeout: '10s' is wrong: "},
+    {"limits: {max_forwards: 0}", "4: limits.max_forwards: '0' is wrong: a whole number from 1 to"},
+    {"limits: {max_forwards: 256}", "4: limits.max_forwards: '256' is wrong: "},
+    {"flow_gone_status: 399", "4: flow_gone_status: '399' is wrong: "},
+    {"flow_gone_status: 700", "4: flow_gone_status: '700' is wrong: "},
+
+    /* choices */
+    {"contact: maybe", "4: contact: 'maybe' is wrong: one of mask, path\n"},
+    {"contact: Mask", "4: contact: 'Mask' is wrong: one of mask, path\n"},
+    {"contact: true", "4: contact: 'true' is wrong: one of mask, path\n"},
+    {"contact: 0", "4: contact: '0' is wrong: one of mask, path\n"},
+    {"log: xml", "4: log: 'xml' is wrong: one of text, json\n"},
+    {"log_level: trace", "4: log_level: 'trace' is wrong: one of error, warning, info, debug\n"},
+
+    /* names and addresses */
+    {"aliases: [a_b.example]", "4: aliases[0]: 'a_b.example" HOST_RIGHT},
+    {"aliases: [10.0.0.256]", "4: aliases[0]: '10.0.0.256" HOST_RIGHT},
+    {"aliases: [-a.example]", "4: aliases[0]: '-a.example" HOST_RIGHT},
+    {"aliases: [a..example]", "4: aliases[0]: 'a..example" HOST_RIGHT},
+    {"aliases: [a.example.]", "4: aliases[0]: 'a.example." HOST_RIGHT},
+    {"aliases: [\"a:5060\"]", "4: aliases[0]: 'a:5060" HOST_RIGHT},
+    {"aliases: [\"[::1]:5060\"]", "4: aliases[0]: '[::1]:5060" HOST_RIGHT},
+    {"aliases: [\"[::g]\"]", "4: aliases[0]: '[::g]" HOST_RIGHT},
+    {"aliases: [\"\"]", "4: aliases[0]: '" HOST_RIGHT},
+    {"aliases: [b.example,\n c.example,\n B.example]",
+     "6: aliases[2]: 'B.example' is wrong: each one once; it is entry [0] too"},
+    {"core: pbx.example.com", "4: core: 'pbx.example.com' is wrong: ADDRESS:PORT"},
+    {"core: 10.0.0.1:0", "4: core: '10.0.0.1:0' is wrong: "},
+    {"core: 10.0.0.1:65536", "4: core: '10.0.0.1:65536' is wrong: "},
+    {"core: 10.0.0.1,10.0.0.2", "4: core: '10.0.0.1,10.0.0.2' is wrong: "},
+    {"core: 10.0.0.1,", "4: core: '10.0.0.1,' is wrong: "},
+    {"core: 10.0.0.1:1,[::1]:2", "4: core: '10.0.0.1:1,[::1]:2' is wrong: "},
+    {"core: 0.0.0.0", "4: core: '0.0.0.0' is wrong: "},
+    {"core: \"[::]:5060\"", "4: core: '[::]:5060' is wrong: "},
+    {"core: ::1", "4: core: '::1' is wrong: "},
+    {"core: 10.0.0.5:5060",
+     "3: backends[0]: 'udp:10.0.0.5' is wrong: another port than sipward's own"},
+
+    /* keys of tokens: never shown */
+    {"flow_token_keys: [abcd]",
+     "4: flow_token_keys[0]: '(secret)' is wrong: 64 hexadecimal digits"},
+    {"flow_token_keys: [" TOKEN_KEY ", " TOKEN_KEY "]",
+     "4: flow_token_keys[1]: '(secret)' is wrong: each one once"},
+    {"flow_token_keys: [1, 2, 3, 4, 5, 6, 7, 8, 9]",
+     "4: flow_token_keys: '[...]' is wrong: a list of 0 to 8 entries"},
+
+    /* registrar, WebSocket */
+    {"registrar: {min_expires: 3601, default_expires: 3600}",
+     "4: registrar.default_expires: '3600' is wrong: not below min_expires, which is 3601\n"},
+    {"registrar: {max_expires: 3599}",
+     "4: registrar.max_expires: '3599' is wrong: not below default_expires, which is 3600 unless "},
+    {"registrar: {min_expires: 3601}",
+     "4: registrar.min_expires: '3601' is wrong: not above default_expires, which is 3600 unless "},
+    {"registrar: {realm: 'a\"b'}", "4: registrar.realm: 'a\"b' is wrong: "},
+    {"limits:\n  send_queue: 5000\n  message_size: 5001",
+     "5: limits.send_queue: '5000' is wrong: not below message_size, which is 5001"},
+    {"websocket: {path: sip}", "4: websocket.path: 'sip' is wrong: a path of a URL"},
+    {"websocket: {path: /a b}", "4: websocket.path: '/a b' is wrong: "},
+    {"websocket: {path: /a?b}", "4: websocket.path: '/a?b' is wrong: "},
+    {"websocket: {origins: [a.example]}",
+     "4: websocket.origins[0]: 'a.example' is wrong: https://"},
+    {"websocket: {origins: [\"https://a.example/\"]}", "4: websocket.origins[0]: 'https://a.exa"},
+    {"websocket: {origins: [\"https://A.example\"]}", "4: websocket.origins[0]: 'https://A.exa"},
+    {"websocket: {origins: [\"https://a.example:443\"]}", "4: websocket.origins[0]: 'https://a.e"},
+    {"websocket: {origins: [\"http://a.example:80\"]}", "4: websocket.origins[0]: 'http://a.e"},
+    {"websocket: {origins: [\"*\"]}", "4: websocket.origins[0]: '*' is wrong: "},
+
+    /* headers: N6 */
+    {"headers: {from_clients: [Via]}", "4: headers.from_clients[0]: 'Via' is wrong: NAME or "},
+    {"headers: {to_clients: [\"To;tag\"]}",
+     "4: headers.to_clients[0]: 'To;tag' is wrong: NAME or "},
+    {"headers: {to_clients: [\"A;\"]}", "4: headers.to_clients[0]: 'A;' is wrong: NAME or "},
+    {"headers: {client_address: CSEQ}", "4: headers.client_address: 'CSEQ' is wrong: the name"},
+    {"headers: {client_address: \"A B\"}", "4: headers.client_address: 'A B' is wrong: the name"},
+    {"headers:\n  rules:\n    - {direction: up, action: move, name: \"a:\"}",
+     "6: headers.rules[0].direction: 'up' is wrong: one of to_core, to_clients\n"
+     "6: headers.rules[0].action: 'move' is wrong: one of remove, set, add\n"
+     "6: headers.rules[0].name: 'a:' is wrong: the name" HEADER_RIGHT},
+    {"headers: {rules: [{}]}",
+     "4: headers.rules[0].direction: is missing: \n4: headers.rules[0].action: is missing: \n"
+     "4: headers.rules[0].name: is missing: the name" HEADER_RIGHT},
+    {"headers:\n  rules:\n    - direction: to_core\n      action: set\n      name: X",
+     "6: headers.rules[0].value: is missing: the value that the action set puts in"},
+    {"headers: {rules: [{direction: to_core, action: remove, name: X,\n  value: y}]}",
+     "5: headers.rules[0].value: 'y' is wrong: no value where the action is remove"},
+    {"headers: {rules: [{direction: to_core, action: add, name: X, value: \"a\\r\\nVia: b\"}]}",
+     "4: headers.rules[0].value: 'a??Via: b' is wrong: one line without control characters"},
+    {"headers: {rules: [{direction: to_core, action: add, name: X, value: \"\"}]}",
+     "4: headers.rules[0].value: '' is wrong: "},
+
+    /* certificates */
+    {"certificate: {chain: chain.pem}", "4: certificate.key: is missing: the name of a PEM file"},
+    {"certificate:\n  key: gone.pem\n  chain: chain.pem",
+     "5: certificate.key: 'gone.pem' is wrong: a file that can be read (No such file"},
+    {"certificates:\n  - {chain: chain.pem, key: key.pem}\n  - chain: .\n    key: key.pem",
+     "6: certificates[1].chain: '.' is wrong: a file that can be read (Is a directory)"},
+
+    /* users */
+    {"users: [{name: a, password: b}]", "4: users: '[...]' is wrong: not there beside `backends`"},
+
+    /* the file */
+    {"---\nlog: text", "4: (file): '---' is wrong: one document in a file"},
+    {"a: [b", "5: this is not YAML: "},
+    {"\tlog: text", "4: this is not YAML: "},
+    {"log: *nothing", "4: this is not YAML: "},
+    {"log: \"\xff\"", "4: this is not YAML: "},
+};
+/* clang-format on */
+
+static void every_mistake_is_told_with_line_key_value_and_what_is_right(void **state) /* N6 */
+{
+    char text[1024];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(one_mistake); i++) {
+        (void)snprintf(text, sizeof(text), BASE "%s\n", one_mistake[i].more);
+        check_errors(text, strlen(text), one_mistake[i].expected);
+    }
+}
+
+/* Whole files. */
+/* clang-format off */
+static const struct {
+    const char *text, *expected;
+} whole_files[] = {
+    {"", "1: domain: is missing: a host name or an address\n"
+         "1: listen: is missing: where clients connect: PORT, ADDRESS:PORT\n"
+         "1: backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`"},
+    {"# nothing\n", "1: domain: is missing: \n1: listen: is missing: \n1: backends: is missing: "},
+    {"---\n", "2: (file): '' is wrong: a mapping, {KEY: VALUE, ...}, of domain, "},
+    {"- a\n", "1: (file): '[...]' is wrong: a mapping, {KEY: VALUE, ...}, of domain, "},
+    {"{}\n---\n{}\n",
+     "1: domain: is missing: \n1: listen: is missing: \n1: backends: is missing: \n"
+     "2: (file): '---' is wrong: one document"},
+    {"\n\ndomain: a b\nlisten: []\nusers: []\n",
+     "3: domain: 'a b' is wrong: \n3: backends: is missing: \n4: listen: '[...]' is wrong: a list "
+     "of 1 to 64 entries"},
+    {"domain: a.example\nbackends: [udp:10.0.0.5]\nlisten:\n  - wss: 443\n",
+     "1: certificate: is missing: {chain: FILE, key: FILE}, as tls and wss listeners need one"},
+    {"domain: a.example\nbackends: [udp:10.0.0.5]\ncertificates: []\nlisten: [tls: 443]\n",
+     "1: certificate: is missing: "},
+    {"domain: a.example\n"
+     "backends: [udp:10.0.0.5]\n"
+     "listen:\n"
+     "  - tcp: 0\n"
+     "  - tcp: 65536\n"
+     "  - tcp: 05060\n"
+     "  - tcp: a.example:5060\n"
+     "  - tcp: 127.0.0.1\n"
+     "  - tcp: ::1:5060\n"
+     "  - tcp: \"[127.0.0.1]:5060\"\n"
+     "  - tcp: \"[::1]5060\"\n"
+     "  - tcp: \"[::1:5060\"\n"
+     "  - tcp: \":5060\"\n"
+     "  - tcp:\n"
+     "  - udp: 5060\n"
+     "  - 5061\n"
+     "  - {}\n"
+     "  - {tcp: 1, ws: 2}\n"
+     "  - ws: 127.0.0.1:5060\n"
+     "  - tcp: 127.0.0.1:5060\n"
+     "  - ws: 5060\n"
+     "  - tcp: \"[::]:5060\"\n",
+     "4: listen[0].tcp: '0" LISTEN_RIGHT "5: listen[1].tcp: '65536" LISTEN_RIGHT
+     "6: listen[2].tcp: '05060" LISTEN_RIGHT "7: listen[3].tcp: 'a.example:5060" LISTEN_RIGHT
+     "8: listen[4].tcp: '127.0.0.1" LISTEN_RIGHT "9: listen[5].tcp: '::1:5060" LISTEN_RIGHT
+     "10: listen[6].tcp: '[127.0.0.1]:5060" LISTEN_RIGHT
+     "11: listen[7].tcp: '[::1]5060" LISTEN_RIGHT "12: listen[8].tcp: '[::1:5060" LISTEN_RIGHT
+     "13: listen[9].tcp: ':5060" LISTEN_RIGHT "14: listen[10].tcp: '" LISTEN_RIGHT
+     "15: listen[11].udp: 'udp' is wrong: no such key; one of tls, wss, tcp, ws\n"
+     "16: listen[12]: '5061' is wrong: a mapping, {KEY: VALUE, ...}, of tls, wss, tcp, ws\n"
+     "17: listen[13]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
+     "18: listen[14]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
+     "20: listen[16].tcp: '127.0.0.1:5060' is wrong: another port; listen[15] has this one\n"
+     "22: listen[18].tcp: '[::]:5060' is wrong: another port; listen[17] has this one"},
+    {"domain: a.example\n"
+     "listen: [tcp: 5061]\n"
+     "core: :5070\n"
+     "backends:\n"
+     "  - udp:pbx.example.com\n"
+     "  - udp:PBX.example.com:5060\n"
+     "  - udp:[fd00::5]\n"
+     "  - udp:[fd00:0::5]:5060\n"
+     "  - tcp:10.0.0.5\n"
+     "  - 10.0.0.5\n"
+     "  - udp:fd00::6:5060\n"
+     "  - udp:0.0.0.0\n"
+     "  - \"udp:10.0.0.5:\"\n"
+     "  - \"udp:\"\n"
+     "  - udp: 10.0.0.5\n"
+     "  - udp:127.0.0.1:5070\n"
+     "  - udp:[::1]:5070\n"
+     "  - udp:localhost:5070\n",
+     "6: backends[1]: 'udp:PBX.example.com:5060' is wrong: each one once; it is entry [0] too\n"
+     "8: backends[3]: 'udp:[fd00:0::5]:5060' is wrong: each one once; it is entry [2] too\n"
+     "9: backends[4]: 'tcp:10.0.0.5" BACKEND_RIGHT " (only udp in this version)\n"
+     "10: backends[5]: '10.0.0.5" BACKEND_RIGHT "\n11: backends[6]: 'udp:fd00::6:5060" BACKEND_RIGHT
+     "\n12: backends[7]: 'udp:0.0.0.0" BACKEND_RIGHT
+     "\n13: backends[8]: 'udp:10.0.0.5:" BACKEND_RIGHT "\n14: backends[9]: 'udp:" BACKEND_RIGHT
+     "\n15: backends[10]: '{...}" BACKEND_RIGHT
+     "\n16: backends[11]: 'udp:127.0.0.1:5070' is wrong: another port than sipward's own\n"
+     "17: backends[12]: 'udp:[::1]:5070' is wrong: another port than sipward's own\n"
+     "18: backends[13]: 'udp:localhost:5070' is wrong: another port than sipward's own"},
+    {"domain: a.example\n"
+     "listen: [tcp: 5061]\n"
+     "users:\n"
+     "  - {name: alice, password: x}\n"
+     "  - {name: bob}\n"
+     "  - {password: x}\n"
+     "  - {name: a@b, password: \"\"}\n"
+     "  - {name: alice, password: y}\n"
+     "  - {name: carol, password: x, ha1_md5: secret}\n"
+     "  - {name: dave, ha1_sha256: 0123456789abcdef0123456789abcdef}\n"
+     "  - alice\n"
+     "  - {name: alice, password: \"s\\x07\"}\n",
+     "5: users[1].password: is missing: a password, or ha1_md5, ha1_sha256 or both\n"
+     "6: users[2].name: is missing: the user part of a SIP URI\n"
+     "7: users[3].name: 'a@b' is wrong: the user part of a SIP URI\n"
+     "7: users[3].password: '(secret)' is wrong: a password\n"
+     "8: users[4].name: 'alice' is wrong: each user once; users[0] has this name\n"
+     "9: users[5].ha1_md5: '(secret)' is wrong: 32 hexadecimal digits\n"
+     "9: users[5]: '{...}' is wrong: a password, or ha1_md5, ha1_sha256 or both, not password and\n"
+     "10: users[6].ha1_sha256: '(secret)' is wrong: 64 hexadecimal digits\n"
+     "11: users[7]: 'alice' is wrong: a mapping\n"
+     "12: users[8].password: '(secret)' is wrong: a password without control characters\n"
+     "12: users[8].name: 'alice' is wrong: each user once; users[0] has this name"},
+};
+/* clang-format on */
+
+static void many_mistakes_are_told_at_once_in_the_order_of_lines(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(whole_files); i++)
+        check_errors(whole_files[i].text, strlen(whole_files[i].text), whole_files[i].expected);
+}
+
+/* Every header that N6 names, long and compact, in any case, under every key that takes a name. */
+static void rules_can_not_touch_what_sipward_needs(void **state) /* N6 */
+{
+    static const char *const names[] = {"Via",
+                                        "Call-ID",
+                                        "CSeq",
+                                        "From",
+                                        "To",
+                                        "v",
+                                        "i",
+                                        "f",
+                                        "t",
+                                        "l",
+                                        "VIA",
+                                        "Max-Forwards",
+                                        "Content-Length",
+                                        "Route",
+                                        "F",
+                                        "route",
+                                        "Record-Route"};
+    char text[512], expected[512];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        (void)snprintf(text, sizeof(text),
+                       BASE "headers:\n  rules:\n    - direction: to_core\n      action: remove\n"
+                            "      name: %s\n  from_clients: [%s]\n  client_address: %s\n",
+                       names[i], names[i], names[i]);
+        (void)snprintf(expected, sizeof(expected),
+                       "8: headers.rules[0].name: '%s' is wrong: \n"
+                       "9: headers.from_clients[0]: '%s' is wrong: \n"
+                       "10: headers.client_address: '%s' is wrong: \n",
+                       names[i], names[i], names[i]);
+        check_errors(text, strlen(text), expected);
+    }
+}
+
+static void long_and_strange_values_are_shown_short_and_printable(void **state)
+{
+    char text[4096], name[300], expected[192];
+
+    (void)state;
+    memset(name, 'a', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    (void)snprintf(text, sizeof(text), BASE "aliases: [%s]\n%s: 1\nlog: \"\\e[31m\"\n", name, name);
+    (void)snprintf(expected, sizeof(expected), "4: aliases[0]: '%.76s..." HOST_RIGHT, name);
+    check_errors(text, strlen(text),
+                 "4: aliases[0]: 'aaaa\n5: aaaa\n6: log: '?[31m' is wrong: one of text, json");
+    (void)snprintf(text, sizeof(text), BASE "aliases: [%s]\n", name);
+    check_errors(text, strlen(text), expected);
+}
+
+static void anchors_work_and_cycles_end(void **state)
+{
+    static const char cycle[] = BASE "headers: &h {rules: [*h]}\n";
+    struct conf *conf = load("domain: &d a.example\n"
+                             "aliases: &list [b.example]\n"
+                             "listen: [tls: 5061]\n"
+                             "certificate: &c {chain: chain.pem, key: key.pem}\n"
+                             "certificates: [*c]\n"
+                             "registrar: {realm: *d}\n"
+                             "users: [{name: &u alice, password: *u}]\n");
+
+    (void)state;
+    assert_int_equal(conf->certificate_count, 2);
+    assert_string_equal(conf->registrar.realm, "a.example");
+    assert_string_equal(conf->users[0].password, "alice");
+    conf_free(&conf);
+    check_errors(cycle, strlen(cycle),
+                 "4: headers.rules[0].rules: 'rules' is wrong: no such key here\n"
+                 "4: headers.rules[0].direction: is missing: \n"
+                 "4: headers.rules[0].action: is missing: \n"
+                 "4: headers.rules[0].name: is missing: ");
+}
+
+static void as_many_as_allowed_load_and_one_more_does_not(void **state)
+{
+    char text[8192], expected[128];
+    size_t used;
+
+    (void)state;
+    for (int extra = 0; extra < 2; extra++) {
+        used = (size_t)snprintf(text, sizeof(text), "domain: a.example\nlisten:\n");
+        for (int i = 0; i < CONF_LISTENERS_MAX + extra; i++)
+            used += (size_t)snprintf(text + used, sizeof(text) - used, "  - tcp: %d\n", 5000 + i);
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "backends:\n");
+        for (int i = 0; i < CONF_BACKENDS_MAX + extra; i++)
+            used +=
+                (size_t)snprintf(text + used, sizeof(text) - used, "  - udp:10.0.0.%d\n", i + 1);
+        if (!extra) {
+            struct conf *conf = load(text);
+            assert_int_equal(conf->listener_count, CONF_LISTENERS_MAX);
+            assert_int_equal(conf->backend_count, CONF_BACKENDS_MAX);
+            conf_free(&conf);
+            continue;
+        }
+        (void)snprintf(expected, sizeof(expected),
+                       "3: listen: '[...]' is wrong: a list of 1 to 64 entries\n"
+                       "%d: backends: '[...]' is wrong: a list of 0 to 32 entries",
+                       CONF_LISTENERS_MAX + 5);
+        check_errors(text, used, expected);
+    }
+}
+
+static void many_users_load_quickly(void **state)
+{
+    enum { USERS = 20000 };
+    size_t size = (size_t)USERS * 64, used;
+    char *text = malloc(size);
+    struct conf *conf;
+
+    (void)state;
+    assert_non_null(text);
+    used = (size_t)snprintf(text, size, "domain: a.example\nlisten: [tcp: 5060]\nusers:\n");
+    for (int i = 0; i < USERS; i++)
+        used += (size_t)snprintf(text + used, size - used, "  - {name: u%d, password: p}\n", i);
+    conf = load(text);
+    assert_int_equal(conf->user_count, USERS);
+    assert_string_equal(conf->users[USERS - 1].name, "u19999");
+    conf_free(&conf);
+    free(text);
+}
+
+static void a_file_that_can_not_be_read_is_told(void **state)
+{
+    static const struct {
+        const char *path;
+        int err;
+        const char *says;
+    } paths[] = {
+        {"/nonexistent/sipward.yaml", -ENOENT, "/nonexistent/sipward.yaml: can't be read: No such"},
+        {"/tmp",                      -EISDIR, "/tmp: can't be read: Is a directory"              },
+        {"/dev/zero",                 -EFBIG,  "/dev/zero: can't be read: File too large"         },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        struct conf *conf = NULL;
+        char *errors;
+        size_t size;
+        FILE *stream = open_memstream(&errors, &size);
+
+        assert_non_null(stream);
+        assert_int_equal(conf_load(paths[i].path, stream, &conf), paths[i].err);
+        (void)fclose(stream);
+        assert_memory_equal(errors, paths[i].says, strlen(paths[i].says));
+        assert_null(conf);
+        free(errors);
+    }
+}
+
+static char *printed(const struct conf *conf)
+{
+    size_t size;
+    char *text;
+    FILE *stream = open_memstream(&text, &size);
+
+    assert_non_null(stream);
+    if (conf)
+        conf_print(conf, stream);
+    else
+        conf_print_keys(stream);
+    (void)fclose(stream);
+    return text;
+}
+
+static void what_is_printed_loads_again_and_prints_the_same(void **state)
+{
+    static const char more[] =
+        SMALL "aliases: ['[::1]', b.example]\ncore: :5070\n"
+              "websocket: {origins: ['https://a.example']}\n"
+              "headers:\n  rules: [{direction: to_core, action: set, name: X, value: 'a \"\\ b'},\n"
+              "    {direction: to_clients, action: remove, name: Y}]\n";
+    struct conf *conf = load(more);
+    char *first = printed(conf), *second;
+
+    (void)state;
+    conf_free(&conf);
+    conf = load(first);
+    second = printed(conf);
+    assert_string_equal(first, second);
+    assert_non_null(strstr(first, "\ncore: \":5070\"\n"));
+    assert_non_null(strstr(first, "\n  idle_timeout: 7200\n"));
+    assert_non_null(strstr(first, "\nlog_level: info\n"));
+    assert_non_null(
+        strstr(first, "- {direction: to_core, action: set, name: \"X\", value: \"a \\\"\\\\ b\"}"));
+    conf_free(&conf);
+    free(first);
+    free(second);
+}
+
+static void no_secret_is_printed(void **state) /* X5 */
+{
+    struct conf *conf = load("domain: a.example\nlisten: [tcp: 5060]\n"
+                             "flow_token_keys: [" TOKEN_KEY "]\n"
+                             "users: [{name: alice, password: geheim},\n"
+                             "  {name: bob, ha1_md5: 0123456789abcdef0123456789abcdef}]\n");
+    char *text = printed(conf);
+
+    (void)state;
+    assert_non_null(strstr(text, "alice"));
+    assert_null(strstr(text, "geheim"));
+    assert_null(strstr(text, "0123456789abcdef"));
+    conf_free(&conf);
+    free(text);
+}
+
+/* ---- The sample ------------------------------------------------------------------------ */
+
+static char *replace(char *text, const char *from, const char *to)
+{
+    char *at = strstr(text, from), *out;
+
+    assert_non_null(at);
+    assert_true(asprintf(&out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from)) > 0);
+    free(text);
+    return out;
+}
+
+/* deploy/sipward.yaml with the test's certificate files. `all`: what is commented out too. */
+static char *sample(bool all)
+{
+    FILE *file = fopen(SAMPLE_FILE, "r");
+    char *text = NULL, *line = NULL;
+    size_t size = 0, room = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    assert_non_null(file);
+    assert_non_null(out);
+    while (getline(&line, &room, file) > 0) {
+        bool key = line[0] == '#' && line[1] != '\n' && (line[1] != ' ' || line[2] == ' ');
+        (void)fputs(all && key ? line + 1 : line, out);
+    }
+    (void)fclose(file);
+    (void)fclose(out);
+    free(line);
+    text = replace(text, "/etc/sipward/fullchain.pem", "chain.pem");
+    text = replace(text, "/etc/sipward/privkey.pem", "key.pem");
+    text = replace(text, "/etc/sipward/other-chain.pem", "chain.pem");
+    return replace(text, "/etc/sipward/other-key.pem", "key.pem");
+}
+
+static void the_sample_is_the_smallest_configuration(void **state)
+{
+    char *text = sample(false), *sample_prints, *small_prints;
+    struct conf *conf = load(text);
+
+    (void)state;
+    sample_prints = printed(conf);
+    conf_free(&conf);
+    conf = load(SMALL);
+    small_prints = printed(conf);
+    conf_free(&conf);
+    assert_string_equal(sample_prints, small_prints);
+    free(text);
+    free(sample_prints);
+    free(small_prints);
+}
+
+/* With everything in it, only `users` beside `backends` is wrong: no key is unknown, no example
+ * bad. Without `backends` it loads, and the lists of headers are those of a file without them. */
+static void all_of_the_sample_is_right(void **state)
+{
+    char *text = sample(true), *errors;
+    struct conf *conf = NULL, *small = load(SMALL);
+
+    (void)state;
+    assert_int_equal(load_bytes(text, strlen(text), &conf, &errors), -EINVAL);
+    assert_non_null(strstr(errors, ": users: '[...]' is wrong: not there beside `backends`"));
+    assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
+    free(errors);
+
+    text = replace(text, "backends:\n  - udp:10.0.0.5:5060\n", "");
+    conf = load(text);
+    assert_int_equal(conf->listener_count, 4);
+    assert_int_equal(conf->headers.from_client_count, small->headers.from_client_count);
+    for (unsigned i = 0; i < conf->headers.from_client_count; i++)
+        assert_string_equal(conf->headers.from_clients[i], small->headers.from_clients[i]);
+    assert_int_equal(conf->headers.to_client_count, small->headers.to_client_count);
+    for (unsigned i = 0; i < conf->headers.to_client_count; i++)
+        assert_string_equal(conf->headers.to_clients[i], small->headers.to_clients[i]);
+    conf_free(&conf);
+    conf_free(&small);
+    free(text);
+}
+
+/* Where "NAME:" is a key in the section of the sample that begins with "TOP:"; or NULL. */
+static const char *sample_find(const char *text, const char *top, const char *name)
+{
+    char start[64], word[64];
+    const char *section, *end, *at;
+
+    (void)snprintf(start, sizeof(start), "\n%.60s:", top);
+    (void)snprintf(word, sizeof(word), "%.60s:", name);
+    section = strstr(text, start);
+    if (!section)
+        return NULL;
+    for (end = section + 1; (end = strchr(end, '\n')) && strchr("# -\n", end[1]); end++)
+        ;
+    for (at = section; (at = strstr(at, word)) && (!end || at < end); at++)
+        if (strchr(" \n{", at[-1]))
+            return at + strlen(word);
+    return NULL;
+}
+
+/* Every key of the schema is in the sample, and a commented one shows its default. */
+static void the_sample_has_every_key_with_its_default(void **state)
+{
+    char *text = sample(true), *keys = printed(NULL), *save = NULL;
+    unsigned count = 0, presets = 0;
+
+    (void)state;
+    for (char *line = strtok_r(keys, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *preset = strstr(line, "; default "), top[64], *leaf;
+        const char *at;
+
+        *strchr(line, ' ') = '\0'; /* "limits.idle_timeout (number ...", "users[].name (..." */
+        (void)snprintf(top, sizeof(top), "%.*s", (int)strcspn(line, ".["), line);
+        if (strlen(line) > 2 && !strcmp(line + strlen(line) - 2, "[]"))
+            line[strlen(line) - 2] = '\0';
+        leaf = strrchr(line, '.') ? strrchr(line, '.') + 1 : line;
+        at = sample_find(text, top, leaf);
+        if (!at) {
+            fail_msg("%s is not in the sample", line);
+            return;
+        }
+        count++;
+        if (!preset || at[1] == '[') /* lists: all_of_the_sample_is_right */
+            continue;
+        preset += strlen("; default ");
+        *strchr(preset, ')') = '\0';
+        if (strncmp(at + 1, preset, strlen(preset)) != 0 || at[1 + strlen(preset)] != '\n')
+            fail_msg("%s: the default is %s, the sample has%.20s", line, preset, at);
+        presets++;
+    }
+    assert_true(count > 50);
+    assert_true(presets > 25);
+    free(text);
+    free(keys);
+}
+
+/* ---- No memory ------------------------------------------------------------------------- */
+
+/* The linker leads these calls of conf/ here (conf.cmake): the one that fail_after counts down to
+ * fails. libcyaml's calls come by way of conf/ too. */
+static unsigned long fail_after; /* 0: none */
+
+static bool fails(void)
+{
+    return fail_after && !--fail_after;
+}
+
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__real_reallocarray(void *old, size_t count, size_t size);
+char *__real_strdup(const char *text);
+char *__real_strndup(const char *text, size_t len);
+int __real_vasprintf(char **out, const char *format, va_list args);
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    return fails() ? NULL : __real_realloc(old, size);
+}
+
+void *__wrap_reallocarray(void *old, size_t count, size_t size)
+{
+    return fails() ? NULL : __real_reallocarray(old, count, size);
+}
+
+char *__wrap_strdup(const char *text)
+{
+    return fails() ? NULL : __real_strdup(text);
+}
+
+char *__wrap_strndup(const char *text, size_t len)
+{
+    return fails() ? NULL : __real_strndup(text, len);
+}
+
+int __wrap_vasprintf(char **out, const char *format, va_list args)
+{
+    return fails() ? -1 : __real_vasprintf(out, format, args);
+}
+
+int __wrap_asprintf(char **out, const char *format, ...)
+{
+    va_list args;
+    int len;
+
+    va_start(args, format);
+    len = fails() ? -1 : __real_vasprintf(out, format, args);
+    va_end(args);
+    return len;
+}
+
+/* Whichever allocation fails, it is -ENOMEM, and nothing leaks. */
+static void memory_that_runs_out_is_an_error(void **state)
+{
+    static const struct {
+        const char *text;
+        int err;
+    } files[] = {
+        {SMALL "aliases: [\"::1\", b.example]\nflow_token_keys: [" TOKEN_KEY "]\n"
+               "certificates: [{chain: chain.pem, key: key.pem}]\n",  0      },
+        {"domain: a.example\nlisten: [tcp: 5060]\nusers: [{name: a, password: b},\n"
+         "  {name: c, ha1_md5: 0123456789ABCDEF0123456789ABCDEF}]\n", 0      },
+        {BASE "users: [{name: a, password: b}]\nlog: xml\nwoorkers: 2\n",      -EINVAL},
+    };
+    FILE *null = fopen("/dev/null", "w");
+
+    (void)state;
+    assert_non_null(null);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct conf *conf = NULL;
+        unsigned long k = 0;
+        int err;
+
+        file_write("sipward.yaml", files[i].text, strlen(files[i].text));
+        do {
+            fail_after = ++k;
+            err = conf_load(conf_path, null, &conf);
+            if (fail_after) /* never reached: none failed */
+                break;
+            assert_int_equal(err, -ENOMEM);
+            assert_null(conf);
+        } while (k < 10000);
+        fail_after = 0;
+        assert_in_range(k, 5, 9999);
+        assert_int_equal(err, files[i].err);
+        conf_free(&conf);
+    }
+    (void)fclose(null);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_seven_lines_load_with_every_default),
+        cmocka_unit_test(every_key_arrives_where_it_belongs),
+        cmocka_unit_test(users_have_passwords_or_hashes),
+        cmocka_unit_test(default_tables_name_what_only_a_trusted_network_says),
+        cmocka_unit_test(core_may_be_a_port_or_an_address_or_two),
+        cmocka_unit_test(every_mistake_is_told_with_line_key_value_and_what_is_right),
+        cmocka_unit_test(many_mistakes_are_told_at_once_in_the_order_of_lines),
+        cmocka_unit_test(rules_can_not_touch_what_sipward_needs),
+        cmocka_unit_test(long_and_strange_values_are_shown_short_and_printable),
+        cmocka_unit_test(anchors_work_and_cycles_end),
+        cmocka_unit_test(as_many_as_allowed_load_and_one_more_does_not),
+        cmocka_unit_test(many_users_load_quickly),
+        cmocka_unit_test(a_file_that_can_not_be_read_is_told),
+        cmocka_unit_test(what_is_printed_loads_again_and_prints_the_same),
+        cmocka_unit_test(no_secret_is_printed),
+        cmocka_unit_test(the_sample_is_the_smallest_configuration),
+        cmocka_unit_test(all_of_the_sample_is_right),
+        cmocka_unit_test(the_sample_has_every_key_with_its_default),
+        cmocka_unit_test(memory_that_runs_out_is_an_error),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

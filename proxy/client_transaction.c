@@ -1,0 +1,553 @@
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/transaction_internal.h"
+
+/* The CANCEL for an INVITE is a client transaction of its own with the same branch (RFC 3261 9.1).
+ * It shares the INVITE's timers, which have no other use while it runs. */
+enum cancel_state {
+    CANCEL_NONE,
+    CANCEL_WANTED, /* no provisional came yet: it has to wait (T4) */
+    CANCEL_SENT,
+    CANCEL_DONE, /* answered */
+};
+
+struct client_transaction {
+    struct transactions *table;
+    struct hop to;
+    const struct transaction_user *user;
+    void *owner;
+    uint32_t slot;
+
+    enum sip_method method;
+    enum client_state state;
+    enum cancel_state cancel;
+    bool sent;
+    bool ending, dropped; /* inside its last callbacks; and dropped there */
+    int failure;          /* to be reported by the timer `end`; 0: none */
+
+    struct timer retransmit; /* A or E, of the request or its CANCEL */
+    struct timer end;        /* B, D, F, K or M; 64*T1 after CANCEL; or at once for a failure */
+    uint32_t interval;
+    /* To send again, and to make ACK and CANCEL of. p NULL: not needed (any more). */
+    struct {
+        char *p;
+        size_t len;
+        size_t head; /* start line and headers */
+    } request;
+    struct str cancel_headers; /* lines of the user's for the CANCEL */
+};
+
+/* ---- slots ---- */
+
+static int slots_grow(struct transactions *transactions)
+{
+    size_t max = transactions->options.max;
+    size_t count = transactions->slot_count ? 2 * (size_t)transactions->slot_count : 64;
+    struct client_slot *slots;
+
+    if (max > CLIENT_SLOTS_MAX)
+        max = CLIENT_SLOTS_MAX;
+    if (count > max)
+        count = max;
+    if (count <= transactions->slot_count)
+        return -ENOSPC;
+    slots = realloc(transactions->slots, count * sizeof(*slots));
+    if (!slots)
+        return -ENOMEM;
+    transactions->slots = slots;
+    for (uint32_t i = transactions->slot_count; i < count; i++)
+        slots[i] = (struct client_slot){
+            .generation = (uint32_t)transactions_random(transactions),
+            .next_free = i + 1 < count ? i + 1 : NO_SLOT,
+        };
+    transactions->first_free = transactions->slot_count;
+    transactions->slot_count = (uint32_t)count;
+    return 0;
+}
+
+int client_transaction_create(struct transactions *transactions, const struct hop *to,
+                              const struct transaction_user *user, void *owner,
+                              struct client_transaction **out)
+{
+    struct client_transaction *client;
+    struct client_slot *slot;
+
+    if (transactions->first_free == NO_SLOT) {
+        int err = slots_grow(transactions);
+        if (err)
+            return err;
+    }
+    client = calloc(1, sizeof(*client));
+    if (!client)
+        return -ENOMEM;
+    client->table = transactions;
+    client->to = *to;
+    client->user = user;
+    client->owner = owner;
+    client->slot = transactions->first_free;
+
+    slot = &transactions->slots[client->slot];
+    transactions->first_free = slot->next_free;
+    slot->client = client;
+    transactions->client_count++;
+    *out = client;
+    return 0;
+}
+
+void client_transaction_id(const struct client_transaction *client, char id[TRANSACTION_ID_SIZE])
+{
+    const struct transactions *transactions = client->table;
+
+    (void)snprintf(id, TRANSACTION_ID_SIZE, "%02x%06" PRIx32 "%08" PRIx32,
+                   transactions->options.worker, client->slot & (CLIENT_SLOTS_MAX - 1),
+                   transactions->slots[client->slot].generation);
+}
+
+/* Lower case, as printed: a branch is handed back unchanged. */
+static bool read_hex(struct str text, uint32_t *out)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.p[i];
+        if (c >= '0' && c <= '9')
+            n = n << 4 | (uint32_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            n = n << 4 | (uint32_t)(c - 'a' + 10);
+        else
+            return false;
+    }
+    *out = n;
+    return true;
+}
+
+/* The transaction that a branch of ours names; NULL: none, or no longer. */
+static struct client_transaction *find(const struct transactions *transactions, struct str branch)
+{
+    static const struct str cookie = {"z9hG4bK", 7};
+    const char *id = branch.p + cookie.len;
+    uint32_t worker, slot, generation;
+
+    if (branch.len < cookie.len + TRANSACTION_ID_SIZE || id[TRANSACTION_ID_SIZE - 1] != '.' ||
+        !str_eq_nocase((struct str){branch.p, cookie.len}, cookie))
+        return NULL;
+    if (!read_hex((struct str){id, 2}, &worker) || !read_hex((struct str){id + 2, 6}, &slot) ||
+        !read_hex((struct str){id + 8, 8}, &generation))
+        return NULL;
+    if (worker != transactions->options.worker || slot >= transactions->slot_count ||
+        generation != transactions->slots[slot].generation)
+        return NULL;
+    return transactions->slots[slot].client;
+}
+
+static void request_forget(struct client_transaction *client)
+{
+    free(client->request.p);
+    client->request.p = NULL;
+}
+
+static void client_free(struct client_transaction *client)
+{
+    struct transactions *transactions = client->table;
+    struct client_slot *slot = &transactions->slots[client->slot];
+
+    timer_stop(transactions->options.timers, &client->retransmit);
+    timer_stop(transactions->options.timers, &client->end);
+    slot->client = NULL;
+    slot->generation++;
+    slot->next_free = transactions->first_free;
+    transactions->first_free = client->slot;
+    transactions->client_count--;
+    request_forget(client);
+    free((char *)client->cancel_headers.p);
+    free(client);
+}
+
+void client_transaction_drop(struct client_transaction *client)
+{
+    if (client->ending)
+        client->dropped = true; /* end_fire() frees it */
+    else
+        client_free(client);
+}
+
+void client_transactions_destroy(struct transactions *transactions)
+{
+    for (uint32_t i = 0; i < transactions->slot_count; i++)
+        if (transactions->slots[i].client)
+            client_free(transactions->slots[i].client);
+    free(transactions->slots);
+}
+
+enum client_state client_transaction_state(const struct client_transaction *client)
+{
+    return client->state;
+}
+
+const struct hop *client_transaction_hop(const struct client_transaction *client)
+{
+    return &client->to;
+}
+
+/* ---- the end ---- */
+
+static void end_fire(struct timer *timer, uint64_t now)
+{
+    struct client_transaction *client = CONTAINER_OF(timer, struct client_transaction, end);
+    int err = client->failure ? client->failure : -ETIMEDOUT;
+
+    timer_stop(client->table->options.timers, &client->retransmit);
+    client->ending = true;
+    if (client->state == CLIENT_CALLING || client->state == CLIENT_PROCEEDING)
+        client->user->client_failed(client->owner, client, err, now);
+    if (!client->dropped)
+        client->user->client_ended(client->owner, client, now);
+    client_free(client);
+}
+
+static void end_after(struct client_transaction *client, uint64_t now, uint64_t delay)
+{
+    timer_start(client->table->options.timers, &client->end, now + delay, end_fire);
+}
+
+/* For timers that are zero where nothing gets lost (RFC 3261 table 4): D and K. */
+static uint64_t unless_reliable(const struct client_transaction *client, uint64_t delay)
+{
+    return hop_unreliable(&client->to) ? delay : 0;
+}
+
+static void fail(struct client_transaction *client, int err, uint64_t now)
+{
+    client->failure = err;
+    timer_stop(client->table->options.timers, &client->retransmit);
+    end_after(client, now, 0);
+}
+
+/* ---- ACK and CANCEL, made from the request that was sent ---- */
+
+/* Cut the next line off what sip_print() made. false: the headers are over. */
+static bool line_next(struct str *rest, struct str *line)
+{
+    const char *end = memmem(rest->p, rest->len, "\r\n", 2);
+
+    if (!end || end == rest->p)
+        return false;
+    *line = (struct str){rest->p, (size_t)(end - rest->p)};
+    rest->len -= line->len + 2;
+    rest->p = end + 2;
+    return true;
+}
+
+static struct str header_cut(struct str line, enum header_id *id)
+{
+    const char *colon = memchr(line.p, ':', line.len);
+    size_t name = colon ? (size_t)(colon - line.p) : line.len;
+    size_t value = colon ? name + 1 : line.len;
+
+    header_canonical(str_trim((struct str){line.p, name}), id);
+    return str_trim((struct str){line.p + value, line.len - value});
+}
+
+/* "INVITE sip:bob@example.com SIP/2.0" */
+static struct str request_uri(struct str line)
+{
+    const char *begin = memchr(line.p, ' ', line.len);
+    const char *end = memrchr(line.p, ' ', line.len);
+
+    if (!begin || end <= begin)
+        return (struct str){line.p, 0};
+    return (struct str){begin + 1, (size_t)(end - begin - 1)};
+}
+
+static struct str digits(struct str s)
+{
+    size_t len = 0;
+
+    while (len < s.len && s.p[len] >= '0' && s.p[len] <= '9')
+        len++;
+    return (struct str){s.p, len};
+}
+
+/* A request of the same hop (RFC 3261 9.1, 17.1.1.3): the INVITE's Request-URI, top Via, Route,
+ * From, Call-ID, CSeq number and Max-Forwards. `to`: the response's; p NULL: the INVITE's. */
+static struct str hop_request(const struct client_transaction *client, const char *method,
+                              struct str to, struct str extra)
+{
+    struct buf *out = &client->table->out;
+    struct str rest = {client->request.p, client->request.head}, line;
+    bool via = false;
+
+    buf_reset(out);
+    if (!line_next(&rest, &line))
+        return (struct str){NULL, 0};
+    buf_printf(out, "%s " STR_FMT " SIP/2.0\r\n", method, STR_ARG(request_uri(line)));
+    while (line_next(&rest, &line)) {
+        enum header_id id = HEADER_OTHER;
+        struct str value = header_cut(line, &id);
+
+        if (id == HEADER_VIA && via)
+            continue;
+        via |= id == HEADER_VIA;
+        if (id == HEADER_CSEQ)
+            buf_printf(out, "CSeq: " STR_FMT " %s\r\n", STR_ARG(digits(value)), method);
+        else if (id == HEADER_TO && to.p)
+            buf_printf(out, "To: " STR_FMT "\r\n", STR_ARG(to));
+        else if (id == HEADER_VIA || id == HEADER_ROUTE || id == HEADER_FROM || id == HEADER_TO ||
+                 id == HEADER_CALL_ID || id == HEADER_MAX_FORWARDS)
+            buf_printf(out, STR_FMT "\r\n", STR_ARG(line));
+    }
+    buf_add(out, extra);
+    buf_add(out, STR("Content-Length: 0\r\n\r\n"));
+    return out->overflow ? (struct str){NULL, 0} : buf_str(out);
+}
+
+/* Neither reports a send error: the INVITE has its answer, or the time it may take ends it. */
+static void hop_request_send(const struct client_transaction *client, struct str bytes)
+{
+    if (bytes.p)
+        (void)hop_send(client->table, &client->to, bytes);
+}
+
+static void ack_send(const struct client_transaction *client, const struct sip_msg *response)
+{
+    struct str to = sip_value(response, HEADER_TO);
+
+    hop_request_send(client, hop_request(client, "ACK", to, STR("")));
+}
+
+static void cancel_send(const struct client_transaction *client)
+{
+    hop_request_send(client,
+                     hop_request(client, "CANCEL", (struct str){NULL, 0}, client->cancel_headers));
+}
+
+/* ---- sending ---- */
+
+static void retransmit_fire(struct timer *timer, uint64_t now)
+{
+    struct client_transaction *client = CONTAINER_OF(timer, struct client_transaction, retransmit);
+    bool calling = client->method == SIP_INVITE && client->cancel != CANCEL_SENT;
+
+    if (client->cancel == CANCEL_SENT) {
+        cancel_send(client);
+    } else {
+        struct str request = {client->request.p, client->request.len};
+        int err = hop_send(client->table, &client->to, request);
+        if (err) {
+            fail(client, err, now);
+            return;
+        }
+    }
+    client->interval *= 2;
+    if (!calling && client->interval > TIMER_T2_MS) /* E has a limit, A has none */
+        client->interval = TIMER_T2_MS;
+    timer_start(client->table->options.timers, timer, now + client->interval, retransmit_fire);
+}
+
+static void retransmit_start(struct client_transaction *client, uint64_t now)
+{
+    if (!hop_unreliable(&client->to))
+        return;
+    client->interval = TIMER_T1_MS;
+    timer_start(client->table->options.timers, &client->retransmit, now + client->interval,
+                retransmit_fire);
+}
+
+/* The whole message where it may have to be sent again, its head where ACK and CANCEL may have to
+ * be made of it, else nothing. */
+static int request_keep(struct client_transaction *client, struct str request)
+{
+    const char *body = memmem(request.p, request.len, "\r\n\r\n", 4);
+    size_t head = body ? (size_t)(body - request.p) + 4 : request.len;
+    size_t len = hop_unreliable(&client->to) ? request.len : head;
+
+    if (!hop_unreliable(&client->to) && client->method != SIP_INVITE)
+        return 0;
+    client->request.p = malloc(len);
+    if (!client->request.p)
+        return -ENOMEM;
+    memcpy(client->request.p, request.p, len);
+    client->request.len = len;
+    client->request.head = head;
+    return 0;
+}
+
+void client_transaction_send(struct client_transaction *client, enum sip_method method,
+                             struct str request, uint64_t now)
+{
+    int err;
+
+    assert(!client->sent);
+    client->sent = true;
+    client->method = method;
+    err = request_keep(client, request);
+    if (!err)
+        err = hop_send(client->table, &client->to, request);
+    if (err) {
+        fail(client, err, now);
+        return;
+    }
+    retransmit_start(client, now);          /* A, E */
+    end_after(client, now, TIMER_64_T1_MS); /* B, F */
+}
+
+/* ---- CANCEL ---- */
+
+static void cancel_start(struct client_transaction *client, uint64_t now)
+{
+    client->cancel = CANCEL_SENT;
+    cancel_send(client);
+    retransmit_start(client, now);
+    end_after(client, now, TIMER_64_T1_MS);
+}
+
+void client_transaction_cancel_with(struct client_transaction *client, struct str headers,
+                                    uint64_t now)
+{
+    if (!client->sent || client->ending || client->failure || client->method != SIP_INVITE ||
+        client->cancel != CANCEL_NONE || client->state > CLIENT_PROCEEDING)
+        return;
+    if (headers.len) {
+        char *copy = malloc(headers.len);
+        if (copy) { /* else the CANCEL goes without: that it goes matters more */
+            memcpy(copy, headers.p, headers.len);
+            client->cancel_headers = (struct str){copy, headers.len};
+        }
+    }
+    if (client->state == CLIENT_PROCEEDING)
+        cancel_start(client, now);
+    else
+        client->cancel = CANCEL_WANTED;
+}
+
+void client_transaction_cancel(struct client_transaction *client, uint64_t now)
+{
+    client_transaction_cancel_with(client, STR(""), now);
+}
+
+/* The user never hears of it: what counts is the INVITE's own final response. */
+static int cancel_response(struct client_transaction *client, int status, uint64_t now)
+{
+    if (client->cancel != CANCEL_SENT && client->cancel != CANCEL_DONE)
+        return -ENOENT;
+    if (status < 200) {
+        client->interval = TIMER_T2_MS;
+        return 0;
+    }
+    if (client->cancel == CANCEL_DONE)
+        return 0;
+    client->cancel = CANCEL_DONE;
+    timer_stop(client->table->options.timers, &client->retransmit);
+    if (client->state == CLIENT_COMPLETED && !hop_unreliable(&client->to))
+        end_after(client, now, 0); /* D had waited for this */
+    return 0;
+}
+
+/* ---- responses ---- */
+
+/* The last thing done about a response, because the user may drop the transaction. */
+static int tell(struct client_transaction *client, struct sip_msg *response, uint64_t now)
+{
+    client->user->response(client->owner, client, response, now);
+    return 0;
+}
+
+/* It isn't sent again: ACK and CANCEL need the head only. */
+static void body_forget(struct client_transaction *client)
+{
+    char *shorter;
+
+    if (client->request.len == client->request.head)
+        return;
+    client->request.len = client->request.head;
+    shorter = realloc(client->request.p, client->request.len);
+    if (shorter)
+        client->request.p = shorter;
+}
+
+static int invite_provisional(struct client_transaction *client, struct sip_msg *response,
+                              uint64_t now)
+{
+    if (client->state == CLIENT_CALLING) {
+        client->state = CLIENT_PROCEEDING;
+        timer_stop(client->table->options.timers, &client->retransmit);
+        timer_stop(client->table->options.timers, &client->end); /* the user has timer C */
+        body_forget(client);
+    }
+    if (client->cancel == CANCEL_WANTED)
+        cancel_start(client, now);
+    return tell(client, response, now);
+}
+
+static int invite_final(struct client_transaction *client, struct sip_msg *response, uint64_t now)
+{
+    /* A CANCEL under way has lost its purpose. Its response is still awaited. */
+    timer_stop(client->table->options.timers, &client->retransmit);
+    if (response->status < 300) {
+        client->state = CLIENT_ACCEPTED;
+        request_forget(client);
+        end_after(client, now, TIMER_64_T1_MS); /* M */
+    } else {
+        client->state = CLIENT_COMPLETED;
+        ack_send(client, response);
+        end_after(client, now,
+                  client->cancel == CANCEL_SENT ? TIMER_64_T1_MS
+                                                : unless_reliable(client, TIMER_D_MS)); /* D */
+    }
+    return tell(client, response, now);
+}
+
+static int invite_response(struct client_transaction *client, struct sip_msg *response,
+                           uint64_t now)
+{
+    switch (client->state) {
+    case CLIENT_CALLING:
+    case CLIENT_PROCEEDING:
+        return response->status < 200 ? invite_provisional(client, response, now)
+                                      : invite_final(client, response, now);
+    case CLIENT_COMPLETED:
+        if (response->status >= 300)
+            ack_send(client, response);
+        return 0;
+    case CLIENT_ACCEPTED:
+        return response->status >= 200 && response->status < 300 ? tell(client, response, now) : 0;
+    }
+    return 0;
+}
+
+static int other_response(struct client_transaction *client, struct sip_msg *response, uint64_t now)
+{
+    if (client->state == CLIENT_COMPLETED)
+        return 0;
+    if (response->status < 200) {
+        client->state = CLIENT_PROCEEDING;
+        client->interval = TIMER_T2_MS; /* from the next retransmission on (17.1.2.2) */
+    } else {
+        client->state = CLIENT_COMPLETED;
+        timer_stop(client->table->options.timers, &client->retransmit);
+        request_forget(client);
+        end_after(client, now, unless_reliable(client, TIMER_T4_MS)); /* K */
+    }
+    return tell(client, response, now);
+}
+
+int transactions_response(struct transactions *transactions, struct sip_msg *response,
+                          const struct hop *from, uint64_t now)
+{
+    struct client_transaction *client = find(transactions, response->top_branch);
+
+    if (!client || !client->sent || !hop_same_host(&client->to, from))
+        return -ENOENT;
+    if (response->method == SIP_CANCEL && client->method == SIP_INVITE)
+        return cancel_response(client, response->status, now);
+    if (response->method != client->method)
+        return -ENOENT;
+    if (client->ending || client->failure)
+        return 0; /* the user is being told, or will be, that no response comes */
+    return client->method == SIP_INVITE ? invite_response(client, response, now)
+                                        : other_response(client, response, now);
+}

@@ -1,0 +1,177 @@
+#include "proxy/flow.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/internal.h"
+
+enum { SLOTS_MAX = 1 << 24 };
+
+/* A free slot, from the list or by growing the table; SLOT_NONE: out of memory. */
+static uint32_t slot_take(struct proxy *proxy)
+{
+    uint32_t slot = proxy->free_slot;
+
+    if (slot != SLOT_NONE) {
+        proxy->free_slot = proxy->slots[slot].next_free;
+        return slot;
+    }
+    if (proxy->slot_count == proxy->slot_size) {
+        uint32_t size = proxy->slot_size ? proxy->slot_size * 2 : 64;
+        struct flow_slot *slots = realloc(proxy->slots, size * sizeof(*slots));
+        if (!slots || size > SLOTS_MAX) {
+            proxy->slots = slots ? slots : proxy->slots;
+            return SLOT_NONE;
+        }
+        proxy->slots = slots;
+        proxy->slot_size = size;
+    }
+    slot = proxy->slot_count++;
+    proxy->slots[slot] = (struct flow_slot){.generation = 0, .next_free = SLOT_NONE};
+    return slot;
+}
+
+static void slot_give(struct proxy *proxy, uint32_t slot)
+{
+    proxy->slots[slot].flow = NULL;
+    proxy->slots[slot].generation++; /* a token of the old flow names nobody */
+    proxy->slots[slot].next_free = proxy->free_slot;
+    proxy->free_slot = slot;
+}
+
+static uint16_t address_print(const struct sockaddr *sa, char *text, size_t size)
+{
+    const struct sockaddr_in *in = (const void *)sa;
+    const struct sockaddr_in6 *in6 = (const void *)sa;
+
+    if (sa->sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &in6->sin6_addr, text, (socklen_t)size);
+        return ntohs(in6->sin6_port);
+    }
+    inet_ntop(AF_INET, &in->sin_addr, text, (socklen_t)size);
+    return ntohs(in->sin_port);
+}
+
+static int flow_name_it(struct flow *flow, const struct flow_options *options)
+{
+    struct proxy *proxy = flow->proxy;
+    struct token token = {
+        .kind = TOKEN_FLOW,
+        .worker = proxy->options.worker,
+        .slot = flow->slot,
+        .instance = proxy->options.instance,
+        .generation = flow->generation,
+    };
+    char peer[INET6_ADDRSTRLEN];
+    uint16_t port;
+    struct str text;
+
+    arena_reset(&proxy->arena);
+    text = token_print(proxy->tokens, &proxy->arena, &token);
+    if (!text.p)
+        return -ENOMEM;
+    memcpy(flow->token, text.p, TOKEN_FLOW_LEN);
+    snprintf(flow->name, sizeof(flow->name), "%u.%u", proxy->options.worker, flow->slot);
+    port = address_print(options->peer, peer, sizeof(peer));
+    snprintf(flow->peer, sizeof(flow->peer),
+             options->peer->sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u", peer, port);
+    flow->port = address_print(options->local, flow->local, sizeof(flow->local));
+    if (options->host) {
+        flow->host = strdup(options->host);
+        if (!flow->host)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t now,
+              struct flow **out)
+{
+    struct flow *flow;
+    uint32_t slot;
+    int err;
+
+    (void)now;
+    if (proxy->flow_count >= proxy->options.flows_max)
+        return -EMFILE;
+    flow = calloc(1, sizeof(*flow));
+    if (!flow)
+        return -ENOMEM;
+    slot = slot_take(proxy);
+    if (slot == SLOT_NONE) {
+        free(flow);
+        return -ENOMEM;
+    }
+    flow->proxy = proxy;
+    flow->transport = options->transport;
+    flow->conn = options->conn;
+    flow->slot = slot;
+    flow->generation = proxy->slots[slot].generation;
+    err = flow_name_it(flow, options);
+    if (err) {
+        slot_give(proxy, slot);
+        free(flow->host);
+        free(flow);
+        return err;
+    }
+    proxy->slots[slot].flow = flow;
+    proxy->flow_count++;
+    proxy->counters.flows_opened++;
+    log_event(LOG_INFO, "flow opened", LOG_TEXT("flow", str_of(flow->name)),
+              LOG_TEXT("peer", str_of(flow->peer)),
+              LOG_TEXT("transport", str_of(flow->transport->via)),
+              LOG_TEXT("host", str_of(flow->host ? flow->host : proxy->conf->domain)));
+    *out = flow;
+    return 0;
+}
+
+void flow_close(struct flow *flow, const char *reason, uint64_t now)
+{
+    struct proxy *proxy = flow->proxy;
+
+    forwards_flow_closed(proxy, flow, now);
+    log_event(LOG_INFO, "flow closed", LOG_TEXT("flow", str_of(flow->name)),
+              LOG_TEXT("peer", str_of(flow->peer)), LOG_TEXT("reason", str_of(reason)));
+    slot_give(proxy, flow->slot);
+    proxy->flow_count--;
+    proxy->counters.flows_closed++;
+    free(flow->contact.uri);
+    free(flow->contact.token);
+    free(flow->host);
+    free(flow);
+}
+
+void flows_destroy(struct proxy *proxy)
+{
+    for (uint32_t i = 0; i < proxy->slot_count; i++)
+        if (proxy->slots[i].flow)
+            flow_close(proxy->slots[i].flow, "stopped", 0);
+    free(proxy->slots);
+    proxy->slots = NULL;
+}
+
+const char *flow_name(const struct flow *flow)
+{
+    return flow->name;
+}
+
+struct str flow_peer(const struct flow *flow)
+{
+    return str_of(flow->peer);
+}
+
+int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)
+{
+    const struct flow_slot *slot;
+
+    if (token->worker != proxy->options.worker || token->instance != proxy->options.instance ||
+        token->slot >= proxy->slot_count)
+        return -ENOENT;
+    slot = &proxy->slots[token->slot];
+    if (!slot->flow || slot->generation != token->generation)
+        return -ENOENT;
+    *out = slot->flow;
+    return 0;
+}

@@ -1,0 +1,495 @@
+/* One request, top to bottom, and its responses back (RFC 3261 16). */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <utlist.h>
+#include <xxhash.h>
+
+#include "proxy/internal.h"
+
+enum { TIMER_C_MS = 181 * 1000, CALL_ID_KEPT = 64 };
+
+/* A request on its way: one server transaction, one client transaction (or none, where sipward
+ * answers itself). Freed when both have ended. */
+struct forward {
+    struct proxy *proxy;
+    struct server_transaction *server; /* NULL: ended */
+    struct client_transaction *client; /* NULL: ended */
+    struct hop from, to;
+    enum sip_method method;
+    bool cancelled; /* by the client, or because it is gone */
+    bool expired;   /* timer C fired */
+    bool outbound;  /* a REGISTER that asked for RFC 5626 */
+    struct timer timer_c;
+    struct forward *prev, *next;               /* of the proxy */
+    struct forward *origin_prev, *origin_next; /* of from.flow */
+    struct forward *target_prev, *target_next; /* of to.flow */
+    char call_id[CALL_ID_KEPT];
+};
+
+static const struct transaction_user forward_user;
+
+static struct forward *forward_create(struct proxy *proxy, const struct sip_msg *request,
+                                      const struct hop *from)
+{
+    struct forward *forward = calloc(1, sizeof(*forward));
+
+    if (!forward)
+        return NULL;
+    forward->proxy = proxy;
+    forward->from = *from;
+    forward->method = request->method;
+    snprintf(forward->call_id, sizeof(forward->call_id), STR_FMT, STR_ARG(request->call_id));
+    DL_APPEND(proxy->forwards, forward);
+    if (from->flow) {
+        DL_APPEND2(from->flow->origins, forward, origin_prev, origin_next);
+        from->flow->origin_count++;
+    }
+    return forward;
+}
+
+static void origin_leave(struct forward *forward)
+{
+    struct flow *flow = forward->from.flow;
+
+    if (!flow)
+        return;
+    DL_DELETE2(flow->origins, forward, origin_prev, origin_next);
+    flow->origin_count--;
+    forward->from.flow = NULL;
+}
+
+static void target_enter(struct forward *forward, const struct hop *to)
+{
+    forward->to = *to;
+    if (to->flow)
+        DL_APPEND2(to->flow->targets, forward, target_prev, target_next);
+}
+
+static void target_leave(struct forward *forward)
+{
+    struct flow *flow = forward->to.flow;
+
+    if (!flow)
+        return;
+    DL_DELETE2(flow->targets, forward, target_prev, target_next);
+    forward->to.flow = NULL;
+}
+
+static void forward_free(struct forward *forward)
+{
+    timer_stop(forward->proxy->options.timers, &forward->timer_c);
+    origin_leave(forward);
+    target_leave(forward);
+    DL_DELETE(forward->proxy->forwards, forward);
+    free(forward);
+}
+
+static void forward_settle(struct forward *forward)
+{
+    if (!forward->server && !forward->client)
+        forward_free(forward);
+}
+
+static void drop_server(struct forward *forward)
+{
+    if (forward->server)
+        server_transaction_drop(forward->server);
+    forward->server = NULL;
+}
+
+static void drop_client(struct forward *forward)
+{
+    if (forward->client)
+        client_transaction_drop(forward->client);
+    forward->client = NULL;
+}
+
+void forwards_destroy(struct proxy *proxy)
+{
+    struct forward *forward, *next;
+
+    DL_FOREACH_SAFE(proxy->forwards, forward, next)
+    {
+        drop_server(forward);
+        drop_client(forward);
+        forward_free(forward);
+    }
+}
+
+/* A status for the request's sender from sipward itself. */
+static void forward_answer(struct forward *forward, int status, const char *why, struct str extra,
+                           uint64_t now)
+{
+    const struct flow *flow = forward->from.flow ? forward->from.flow : forward->to.flow;
+
+    if (!forward->server)
+        return;
+    if (status >= 400)
+        forward->proxy->counters.rejected++;
+    log_event(LOG_INFO, "request answered", LOG_TEXT("flow", str_of(flow ? flow->name : "-")),
+              LOG_TEXT("call-id", str_of(forward->call_id)), LOG_NUMBER("status", status),
+              LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
+    server_transaction_reply(forward->server, status, why, extra, now);
+}
+
+/* ---- requests ---- */
+
+/* Answer a request that goes nowhere. INVITE gets a transaction, which absorbs the ACK. */
+static void request_answer(struct proxy *proxy, const struct sip_msg *request,
+                           const struct hop *reply_to, int status, const char *why,
+                           struct str extra, uint64_t now)
+{
+    const struct flow *flow = reply_to->flow;
+    struct forward *forward;
+
+    if (request->method == SIP_ACK) /* V5, M1 */
+        return;
+    log_event(status >= 400 ? LOG_INFO : LOG_DEBUG,
+              status >= 400 ? "request refused" : "request answered",
+              LOG_TEXT("flow", str_of(flow ? flow->name : "core")),
+              LOG_TEXT("method", request->method_name), LOG_NUMBER("status", status),
+              LOG_TEXT("call-id", request->call_id), LOG_TEXT("uri", request->uri),
+              LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
+    if (status >= 400)
+        proxy->counters.rejected++;
+    if (request->method == SIP_INVITE) {
+        forward = forward_create(proxy, request, reply_to);
+        if (forward && !server_transaction_create(proxy->transactions, request, reply_to,
+                                                  &forward_user, forward, now, &forward->server)) {
+            server_transaction_reply(forward->server, status, why, extra, now);
+            return;
+        }
+        if (forward)
+            forward_free(forward);
+    }
+    proxy_reply(proxy, request, reply_to, status, why, extra);
+}
+
+static int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
+                         const char *id)
+{
+    int status = via_push(proxy, request, to, id);
+
+    if (status)
+        return status;
+    buf_reset(&proxy->out);
+    sip_print(request, &proxy->out);
+    return proxy->out.overflow ? 513 : 0;
+}
+
+/* ACK for a 2xx: end to end, without a transaction (T3). */
+static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct hop *from)
+{
+    char id[TRANSACTION_ID_SIZE];
+    struct target target;
+    struct str extra = STR("");
+    const char *why = NULL;
+    int status = request_check(proxy, ack, from, &extra, &why);
+
+    if (!status) {
+        status = target_choose(proxy, ack, from, &target);
+        why = target.why;
+    }
+    if (!status)
+        status = request_rewrite(proxy, ack, from, &target);
+    /* No transaction: slot ffffff is nobody's. The same branch for a retransmission. */
+    snprintf(id, sizeof(id), "%02xffffff%08x", proxy->options.worker,
+             (unsigned)XXH3_64bits_withSeed(ack->top_branch.p, ack->top_branch.len,
+                                            proxy->options.instance));
+    if (!status)
+        status = request_print(proxy, ack, &target.hop, id);
+    if (!status)
+        status = proxy_send(proxy, &target.hop, buf_str(&proxy->out)) ? 503 : 0;
+    if (status)
+        log_event(LOG_INFO, "ACK dropped",
+                  LOG_TEXT("flow", str_of(from->flow ? from->flow->name : "core")),
+                  LOG_TEXT("call-id", ack->call_id), LOG_NUMBER("status", status),
+                  LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
+}
+
+/* CANCEL is hop by hop (T4). */
+static void cancel_receive(struct proxy *proxy, struct sip_msg *cancel, const struct hop *reply_to,
+                           uint64_t now)
+{
+    struct server_transaction *server =
+        transactions_cancelled(proxy->transactions, cancel, reply_to);
+    struct forward *forward;
+
+    if (!server) {
+        request_answer(proxy, cancel, reply_to, 481, NULL, STR(""), now);
+        return;
+    }
+    proxy_reply(proxy, cancel, reply_to, 200, NULL, STR(""));
+    forward = server_transaction_owner(server);
+    if (forward->cancelled || server_transaction_status(server) >= 200)
+        return;
+    forward->cancelled = true;
+    if (forward->client)
+        client_transaction_cancel(forward->client, now);
+}
+
+static void timer_c_fire(struct timer *timer, uint64_t now)
+{
+    struct forward *forward =
+        (struct forward *)(void *)((char *)timer - offsetof(struct forward, timer_c));
+
+    forward->expired = true;
+    if (forward->client)
+        client_transaction_cancel(forward->client, now);
+}
+
+static void timer_c_start(struct forward *forward, uint64_t now)
+{
+    if (forward->method == SIP_INVITE)
+        timer_start(forward->proxy->options.timers, &forward->timer_c, now + TIMER_C_MS,
+                    timer_c_fire);
+}
+
+/* Rewrite and send what has been decided (16.6). 0, or a status to answer with. */
+static int forward_send(struct forward *forward, struct sip_msg *request,
+                        const struct target *target, uint64_t now)
+{
+    struct proxy *proxy = forward->proxy;
+    char id[TRANSACTION_ID_SIZE];
+    int status = request_rewrite(proxy, request, &forward->from, target);
+
+    if (status)
+        return status;
+    if (client_transaction_create(proxy->transactions, &target->hop, &forward_user, forward,
+                                  &forward->client))
+        return 503;
+    target_enter(forward, &target->hop);
+    client_transaction_id(forward->client, id);
+    status = request_print(proxy, request, &target->hop, id);
+    if (status) {
+        drop_client(forward);
+        return status;
+    }
+    timer_c_start(forward, now);
+    client_transaction_send(forward->client, request->method, buf_str(&proxy->out), now);
+    return 0;
+}
+
+/* Take one request to where it belongs: decide, then rewrite, then send. What a decision refuses
+ * was never touched. */
+static void request_forward(struct proxy *proxy, struct sip_msg *request,
+                            const struct hop *reply_to, uint64_t now)
+{
+    struct str extra = STR("");
+    struct target target = {0};
+    const char *why = NULL;
+    struct forward *forward;
+    int status = request_check(proxy, request, reply_to, &extra, &why); /* 16.3 */
+
+    if (!status) {
+        status = target_choose(proxy, request, reply_to, &target); /* 16.4, 16.5 */
+        why = target.why;
+    }
+    if (status) {
+        request_answer(proxy, request, reply_to, status, status == 200 ? NULL : why, extra, now);
+        return;
+    }
+    forward = forward_create(proxy, request, reply_to);
+    if (!forward || server_transaction_create(proxy->transactions, request, reply_to, &forward_user,
+                                              forward, now, &forward->server)) {
+        if (forward)
+            forward_free(forward);
+        proxy->counters.rejected++;
+        proxy_reply(proxy, request, reply_to, 503, NULL, STR("Retry-After: 5\r\n"));
+        return;
+    }
+    forward->outbound = request->method == SIP_REGISTER &&
+                        sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
+    if (request->method == SIP_INVITE)
+        server_transaction_reply(forward->server, 100, NULL, STR(""), now); /* T2 */
+    status = forward_send(forward, request, &target, now);                  /* 16.6 */
+    if (status)
+        forward_answer(forward, status, NULL, STR(""), now);
+}
+
+void request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                     uint64_t now)
+{
+    struct hop reply_to;
+
+    if (via_received(proxy, request, from, &reply_to)) {
+        proxy->counters.dropped_broken++;
+        log_event(LOG_INFO, "message dropped",
+                  LOG_TEXT("flow", str_of(from->flow ? from->flow->name : "core")),
+                  LOG_TEXT("call-id", request->call_id), LOG_TEXT("reason", STR("Bad Via")));
+        return;
+    }
+    if (transactions_absorb(proxy->transactions, request, &reply_to, now))
+        return;
+    switch (request->method) {
+    case SIP_ACK: ack_forward(proxy, request, &reply_to); break;
+    case SIP_CANCEL: cancel_receive(proxy, request, &reply_to, now); break;
+    default: request_forward(proxy, request, &reply_to, now);
+    }
+}
+
+/* ---- responses ---- */
+
+void response_receive(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
+                      uint64_t now)
+{
+    if (transactions_response(proxy->transactions, response, from, now))
+        proxy->counters.dropped_stray++;
+}
+
+static void log_final(const struct forward *forward, const struct sip_msg *response)
+{
+    const struct flow *flow = forward->from.flow ? forward->from.flow : forward->to.flow;
+    bool worth = response->method == SIP_INVITE ||
+                 (response->status >= 400 && response->status != 401 && response->status != 407);
+
+    log_event(worth ? LOG_INFO : LOG_DEBUG, "request forwarded",
+              LOG_TEXT("flow", str_of(flow ? flow->name : "-")),
+              LOG_TEXT("method", response->method_name), LOG_NUMBER("status", response->status),
+              LOG_TEXT("call-id", response->call_id), LOG_TEXT("reason", response->reason));
+}
+
+/* As the sender of the request gets it: our Via off, then rewritten. false: it can't be. */
+static bool response_print(struct forward *forward, struct sip_msg *response)
+{
+    struct proxy *proxy = forward->proxy;
+
+    sip_drop(response, (unsigned)sip_find(response, HEADER_VIA, 0));
+    if (sip_find(response, HEADER_VIA, 0) < 0 ||
+        response_rewrite(proxy, response, &forward->to, &forward->from, forward->outbound))
+        return false;
+    buf_reset(&proxy->out);
+    sip_print(response, &proxy->out);
+    return !proxy->out.overflow;
+}
+
+static void on_response(void *owner, struct client_transaction *client, struct sip_msg *response,
+                        uint64_t now)
+{
+    struct forward *forward = owner;
+    struct proxy *proxy = forward->proxy;
+    int status = response->status;
+
+    (void)client;
+    if (status == 100)
+        return; /* T2 */
+    if (status < 200 && !forward->expired)
+        timer_c_start(forward, now);
+    if (status >= 200)
+        timer_stop(proxy->options.timers, &forward->timer_c);
+    if (!forward->server) { /* T6 */
+        proxy->counters.dropped_stray++;
+        return;
+    }
+    if (status == 408 && forward->method != SIP_INVITE) { /* T5, RFC 4320 4.2 */
+        drop_server(forward);
+        return;
+    }
+    if (status == 487 && forward->expired) {
+        forward_answer(forward, 408, NULL, STR(""), now);
+        return;
+    }
+    if (!response_print(forward, response)) {
+        proxy->counters.dropped_broken++;
+        if (status >= 200)
+            forward_answer(forward, 502, "Bad Response", STR(""), now);
+        return;
+    }
+    if (status >= 200)
+        log_final(forward, response);
+    server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
+}
+
+static void on_client_failed(void *owner, struct client_transaction *client, int err, uint64_t now)
+{
+    struct forward *forward = owner;
+
+    (void)client;
+    if (err == -ETIMEDOUT && forward->method != SIP_INVITE) {
+        drop_server(forward); /* T5: the client's own timer F is over too */
+        return;
+    }
+    if (err == -ETIMEDOUT)
+        forward_answer(forward, forward->cancelled ? 487 : 408, NULL, STR(""), now);
+    else if (forward->to.flow)
+        forward_answer(forward, forward->proxy->conf->flow_gone_status, NULL, STR(""), now);
+    else
+        forward_answer(forward, 503, NULL, STR("Retry-After: 5\r\n"), now);
+}
+
+static void on_client_ended(void *owner, struct client_transaction *client, uint64_t now)
+{
+    struct forward *forward = owner;
+
+    (void)client;
+    (void)now;
+    forward->client = NULL;
+    timer_stop(forward->proxy->options.timers, &forward->timer_c);
+    if (forward->server && server_transaction_status(forward->server) < 200)
+        drop_server(forward); /* nothing will answer it any more */
+    target_leave(forward);
+    forward_settle(forward);
+}
+
+static void on_server_ended(void *owner, struct server_transaction *server, uint64_t now)
+{
+    struct forward *forward = owner;
+
+    (void)server;
+    (void)now;
+    forward->server = NULL;
+    origin_leave(forward);
+    forward_settle(forward);
+}
+
+static const struct transaction_user forward_user = {
+    .response = on_response,
+    .client_failed = on_client_failed,
+    .client_ended = on_client_ended,
+    .server_ended = on_server_ended,
+};
+
+/* ---- a flow that is gone (T6, R7) ---- */
+
+/* It can't be answered any more. Its INVITEs are cancelled, which ends them. */
+static void origin_gone(struct forward *forward, uint64_t now)
+{
+    bool pending = forward->client && forward->method == SIP_INVITE &&
+                   client_transaction_state(forward->client) < CLIENT_COMPLETED;
+
+    drop_server(forward);
+    origin_leave(forward);
+    if (pending) {
+        forward->cancelled = true;
+        client_transaction_cancel(forward->client, now);
+    } else {
+        drop_client(forward);
+    }
+    forward_settle(forward);
+}
+
+/* What waits for its answer will not get one. */
+static void target_gone(struct forward *forward, uint64_t now)
+{
+    bool pending = forward->server && server_transaction_status(forward->server) < 200;
+
+    drop_client(forward);
+    if (pending)
+        forward_answer(forward, forward->proxy->conf->flow_gone_status, NULL, STR(""), now);
+    target_leave(forward);
+    timer_stop(forward->proxy->options.timers, &forward->timer_c);
+    forward_settle(forward);
+}
+
+void forwards_flow_closed(struct proxy *proxy, struct flow *flow, uint64_t now)
+{
+    struct forward *forward, *next;
+
+    (void)proxy;
+    DL_FOREACH_SAFE2(flow->origins, forward, next, origin_next)
+    origin_gone(forward, now);
+    DL_FOREACH_SAFE2(flow->targets, forward, next, target_next)
+    target_gone(forward, now);
+}

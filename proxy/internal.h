@@ -1,0 +1,118 @@
+/* What the files of the proxy core share: proxy.c (in and out), flow.c, route.c (where to),
+ * rewrite.c (how it changes), forward.c (transactions and responses). */
+#pragma once
+
+#include "proxy/log.h"
+#include "proxy/message.h"
+#include "proxy/proxy.h"
+#include "proxy/token.h"
+#include "proxy/transaction.h"
+#include "proxy/value.h"
+
+struct forward;
+
+struct flow {
+    struct proxy *proxy;
+    const struct flow_transport *transport;
+    void *conn;
+    uint32_t slot, generation;
+    uint16_t port; /* that the client connected to */
+    char *host;    /* NULL: conf->domain */
+    char token[TOKEN_FLOW_LEN + 1];
+    char name[16];
+    char peer[INET6_ADDRSTRLEN + 8];  /* address:port */
+    char local[INET6_ADDRSTRLEN + 1]; /* address alone */
+    struct {
+        char *uri, *token; /* the Contact URI it used last, and its token: made once (R6) */
+    } contact;
+    struct forward *origins; /* requests it sent, still open */
+    struct forward *targets; /* requests it was sent, still open */
+    unsigned origin_count;
+};
+
+enum { SLOT_NONE = UINT32_MAX };
+
+struct flow_slot {
+    struct flow *flow; /* NULL: free */
+    uint32_t generation;
+    uint32_t next_free;
+};
+
+struct proxy {
+    struct proxy_options options;
+    const struct conf *conf;
+    struct core_view core;
+    struct transactions *transactions;
+    struct token_keys *tokens;
+    struct proxy_counters counters;
+    bool draining;
+
+    struct flow_slot *slots;
+    uint32_t slot_count, slot_size, free_slot;
+    unsigned flow_count;
+    struct forward *forwards; /* all open ones */
+
+    char core_host4[CORE_ADDR_TEXT], core_host6[CORE_ADDR_TEXT]; /* "10.0.0.2:5060"; "": none */
+
+    struct sip_msg msg; /* scratch of the message at hand */
+    struct arena arena;
+    struct buf out;
+};
+
+#define CORE_HOST_EMBEDDED "core.invalid"
+
+/* ---- proxy.c ---- */
+
+int proxy_send(struct proxy *proxy, const struct hop *to, struct str bytes);
+/* Answer without a transaction. reason NULL: the standard phrase. extra: header lines or empty. */
+void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struct hop *to,
+                 int status, const char *reason, struct str extra);
+
+/* ---- flow.c ---- */
+
+/* Find the flow that a verified token names. -ENOENT: its connection is gone. */
+int flow_find(struct proxy *proxy, const struct token *token, struct flow **out);
+void flows_destroy(struct proxy *proxy);
+
+/* ---- route.c ---- */
+
+struct target {
+    struct hop hop;
+    struct str uri;  /* Request-URI to send */
+    const char *why; /* reason for the log and the reason phrase, when a status is returned */
+};
+
+/* Where a request goes (RFC 3261 16.4, 16.5; R2, R4, R7). Own Route values are taken off.
+ * 0, or a status to answer with. */
+int target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                  struct target *target);
+/* Host and port of our side that faces `to`, as its URIs and Via name it. */
+struct str core_host(const struct proxy *proxy, const struct core_addr *to);
+
+/* ---- rewrite.c ---- */
+
+/* RFC 3261 18.2.1, RFC 3581: received and rport in the top Via. Sets where responses go. -EINVAL:
+ * a Via that can't be read. */
+int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                 struct hop *reply_to);
+/* V6, M1, M2, M3, M5. 0, a status, or 200 where sipward answers itself (M1). `extra` may become
+ * header lines for the answer. */
+int request_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                  struct str *extra, const char **why);
+/* Everything but the Via (RFC 3261 16.6 steps 2 to 6). 0 or a status. */
+int request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                    const struct target *target);
+/* Our Via on top (16.6 step 8, M3). 0 or a status. */
+int via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to, const char *id);
+/* A response on its way back, our Via already off. 0, or -ENOMEM. */
+int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
+                     const struct hop *to, bool outbound);
+
+/* ---- forward.c ---- */
+
+void request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                     uint64_t now);
+void response_receive(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
+                      uint64_t now);
+void forwards_flow_closed(struct proxy *proxy, struct flow *flow, uint64_t now); /* T6 */
+void forwards_destroy(struct proxy *proxy);

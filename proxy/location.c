@@ -1,0 +1,397 @@
+#include "proxy/location.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct location {
+    struct location_options options;
+    uint64_t last_id;
+    struct aor *aors; /* sorted by user name */
+    unsigned aor_count;
+};
+
+static int name_compare(struct str a, struct str b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len ? memcmp(a.p, b.p, len) : 0;
+
+    return order ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int aor_compare(const void *a, const void *b)
+{
+    return name_compare(str_of(((const struct aor *)a)->user->name),
+                        str_of(((const struct aor *)b)->user->name));
+}
+
+static int aor_search(const void *user, const void *aor)
+{
+    return name_compare(*(const struct str *)user, str_of(((const struct aor *)aor)->user->name));
+}
+
+int location_create(const struct location_options *options, struct location **out)
+{
+    const struct conf *conf = options->conf;
+    struct location *location = calloc(1, sizeof(*location));
+
+    if (!location)
+        return -ENOMEM;
+    location->options = *options;
+    location->aors = calloc(conf->user_count ? conf->user_count : 1, sizeof(*location->aors));
+    if (!location->aors) {
+        free(location);
+        return -ENOMEM;
+    }
+    location->aor_count = conf->user_count;
+    for (unsigned i = 0; i < conf->user_count; i++)
+        location->aors[i] = (struct aor){.user = &conf->users[i], .location = location};
+    qsort(location->aors, location->aor_count, sizeof(*location->aors), aor_compare);
+    *out = location;
+    return 0;
+}
+
+struct aor *location_find(const struct location *location, struct str user)
+{
+    if (!user.p)
+        return NULL;
+    return bsearch(&user, location->aors, location->aor_count, sizeof(*location->aors), aor_search);
+}
+
+/* ---- comparing URIs ---- */
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Take one character, an escape undone. */
+static char next_char(struct str *rest)
+{
+    char c = rest->p[0];
+    size_t taken = 1;
+
+    if (c == '%' && rest->len >= 3) {
+        int high = hex_digit(rest->p[1]), low = hex_digit(rest->p[2]);
+
+        if (high >= 0 && low >= 0) {
+            c = (char)(high << 4 | low);
+            taken = 3;
+        }
+    }
+    rest->p += taken;
+    rest->len -= taken;
+    return c;
+}
+
+struct str location_user(struct arena *arena, const struct sip_uri *uri)
+{
+    struct str rest = uri->user;
+    char *text;
+    size_t len = 0;
+
+    if (!rest.p || !memchr(rest.p, '%', rest.len))
+        return rest;
+    text = arena_alloc(arena, rest.len);
+    if (!text)
+        return (struct str){NULL, 0};
+    while (rest.len)
+        text[len++] = next_char(&rest);
+    return (struct str){text, len};
+}
+
+static bool user_equal(struct str a, struct str b)
+{
+    while (a.len && b.len)
+        if (next_char(&a) != next_char(&b))
+            return false;
+    return !a.len && !b.len;
+}
+
+/* ";a=b;c" one by one. */
+static bool param_next(struct str *rest, struct str *name)
+{
+    const char *end;
+    size_t len;
+
+    if (!rest->len)
+        return false;
+    rest->p++; /* the ';' */
+    rest->len--;
+    end = memchr(rest->p, ';', rest->len);
+    len = end ? (size_t)(end - rest->p) : rest->len;
+    *name = (struct str){rest->p, len};
+    rest->p += len;
+    rest->len -= len;
+    end = memchr(name->p, '=', name->len);
+    if (end)
+        name->len = (size_t)(end - name->p);
+    *name = str_trim(*name);
+    return true;
+}
+
+/* A parameter of `a` that decides must be in `b` too, and those in both must be the same. */
+static bool params_covered(struct str a, struct str b)
+{
+    static const struct str deciding[] = {
+        {"transport", 9},
+        {"user",      4},
+        {"ttl",       3},
+        {"method",    6},
+        {"maddr",     5},
+    };
+    struct str rest = a, name, in_a, in_b;
+
+    while (param_next(&rest, &name)) {
+        if (!name.len || !sip_param(a, name, &in_a))
+            continue;
+        if (sip_param(b, name, &in_b)) {
+            if (!str_eq_nocase(in_a, in_b))
+                return false;
+            continue;
+        }
+        for (size_t i = 0; i < ARRAY_LEN(deciding); i++)
+            if (str_eq_nocase(name, deciding[i]))
+                return false;
+    }
+    return true;
+}
+
+bool location_uri_equal(const struct sip_uri *a, const struct sip_uri *b)
+{
+    return str_eq_nocase(a->scheme, b->scheme) && !a->user.p == !b->user.p &&
+           user_equal(a->user, b->user) && str_eq(a->password, b->password) &&
+           str_eq_nocase(a->host, b->host) && a->port == b->port &&
+           params_covered(a->params, b->params) && params_covered(b->params, a->params) &&
+           str_eq_nocase(a->headers, b->headers);
+}
+
+/* ---- bindings ---- */
+
+static void binding_unlink(struct binding *binding)
+{
+    struct aor *aor = binding->aor;
+    struct binding **link = &aor->bindings;
+
+    while (*link != binding)
+        link = &(*link)->next;
+    *link = binding->next;
+    aor->count--;
+    timer_stop(aor->location->options.timers, &binding->expiry);
+}
+
+static void binding_free(struct binding *binding)
+{
+    binding_unlink(binding);
+    free(binding);
+}
+
+void location_destroy(struct location **location)
+{
+    if (!*location)
+        return;
+    for (unsigned i = 0; i < (*location)->aor_count; i++)
+        while ((*location)->aors[i].bindings)
+            binding_free((*location)->aors[i].bindings);
+    free((*location)->aors);
+    free(*location);
+    *location = NULL;
+}
+
+static void binding_expired(struct timer *timer, uint64_t now)
+{
+    struct binding *binding = (struct binding *)((char *)timer - offsetof(struct binding, expiry));
+    const struct location_options *options = &binding->aor->location->options;
+
+    (void)now;
+    binding_unlink(binding);
+    options->expired(options->context, binding);
+    free(binding);
+}
+
+static struct str text_take(char **at, struct str s)
+{
+    struct str copy = {s.p ? *at : NULL, s.len};
+
+    if (s.len)
+        memcpy(*at, s.p, s.len);
+    *at += s.len;
+    return copy;
+}
+
+/* A new binding, not yet one of its AOR's. */
+static int binding_create(const struct location_update *update, const struct contact_change *change,
+                          struct binding **out)
+{
+    size_t len =
+        change->uri.text.len + change->params.len + change->instance.len + update->call_id.len;
+    struct binding *binding;
+    char *at;
+
+    for (unsigned i = 0; i < update->path_count; i++)
+        len += update->paths[i].len;
+    if (len > BINDING_BYTES_MAX)
+        return -EMSGSIZE;
+    binding = calloc(1, sizeof(*binding) + len);
+    if (!binding)
+        return -ENOMEM;
+    at = binding->text;
+    binding->contact = text_take(&at, change->uri.text);
+    binding->params = text_take(&at, change->params);
+    binding->instance = text_take(&at, change->instance);
+    binding->reg_id = change->reg_id;
+    binding->call_id = text_take(&at, update->call_id);
+    binding->cseq = update->cseq;
+    binding->path_count = update->path_count;
+    for (unsigned i = 0; i < update->path_count; i++)
+        binding->paths[i] = text_take(&at, update->paths[i]);
+    *out = binding;
+    return 0;
+}
+
+/* Is this the binding that the change is about: the same URI, or the same flow of the same device
+ * (S5, RFC 5626 6)? */
+static bool binding_matches(const struct binding *binding, const struct contact_change *change,
+                            struct arena *arena)
+{
+    struct sip_uri uri;
+    size_t used = arena->used;
+    bool same;
+
+    if (binding->reg_id && change->reg_id && binding->instance.p && change->instance.p)
+        return binding->reg_id == change->reg_id && str_eq(binding->instance, change->instance);
+    same =
+        sip_uri_parse(arena, binding->contact, &uri) == 0 && location_uri_equal(&uri, &change->uri);
+    arena->used = used;
+    return same;
+}
+
+static struct binding *binding_find(const struct aor *aor, const struct contact_change *change,
+                                    struct arena *arena)
+{
+    for (struct binding *binding = aor->bindings; binding; binding = binding->next)
+        if (binding_matches(binding, change, arena))
+            return binding;
+    return NULL;
+}
+
+/* -ESTALE: the binding is newer than the request. -EALREADY: it is what this request made. */
+static int order_check(const struct binding *binding, const struct location_update *update)
+{
+    if (!str_eq(binding->call_id, update->call_id) || update->cseq > binding->cseq)
+        return 0;
+    return update->cseq == binding->cseq ? -EALREADY : -ESTALE;
+}
+
+static void binding_enter(struct aor *aor, struct binding *binding, unsigned expires_s,
+                          uint64_t now)
+{
+    struct location *location = aor->location;
+
+    binding->aor = aor;
+    binding->id = ++location->last_id;
+    binding->expires_at = now + (uint64_t)expires_s * 1000;
+    binding->next = aor->bindings;
+    aor->bindings = binding;
+    aor->count++;
+    timer_start(location->options.timers, &binding->expiry, binding->expires_at, binding_expired);
+}
+
+/* Bindings beyond the limit, the oldest first. */
+static void bindings_trim(struct aor *aor, struct location_update *update)
+{
+    while (aor->count > aor->location->options.conf->registrar.max_bindings) {
+        struct binding *last = aor->bindings;
+
+        while (last->next)
+            last = last->next;
+        binding_free(last);
+        update->replaced++;
+    }
+}
+
+/* Everything that can fail, before anything is changed. made[i] NULL: nothing to enter. */
+static int update_prepare(struct aor *aor, struct arena *arena,
+                          const struct location_update *update, struct binding **made)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < update->change_count; i++) {
+        const struct contact_change *change = &update->changes[i];
+        struct binding *old = binding_find(aor, change, arena);
+        int err = old ? order_check(old, update) : 0;
+
+        if (err == -ESTALE)
+            return err;
+        if (!change->expires_s || err == -EALREADY)
+            continue;
+        if (++kept > aor->location->options.conf->registrar.max_bindings)
+            return -ENOSPC;
+        err = binding_create(update, change, &made[i]);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+int location_update(struct aor *aor, struct arena *arena, struct location_update *update,
+                    uint64_t now)
+{
+    struct binding **made = calloc(update->change_count + 1, sizeof(struct binding *));
+    int err = made ? update_prepare(aor, arena, update, made) : -ENOMEM;
+
+    for (unsigned i = 0; !err && i < update->change_count; i++) {
+        const struct contact_change *change = &update->changes[i];
+        struct binding *old = binding_find(aor, change, arena);
+
+        if (old && !made[i] && order_check(old, update))
+            continue; /* seen already */
+        if (old)
+            binding_free(old);
+        if (made[i]) {
+            binding_enter(aor, made[i], change->expires_s, now);
+            made[i] = NULL;
+        }
+        if (!old && change->expires_s)
+            update->added++;
+        else if (old)
+            *(change->expires_s ? &update->refreshed : &update->removed) += 1;
+    }
+    if (!err)
+        bindings_trim(aor, update);
+    for (unsigned i = 0; made && i < update->change_count; i++)
+        free(made[i]);
+    free(made);
+    return err;
+}
+
+int location_clear(struct aor *aor, struct location_update *update)
+{
+    for (const struct binding *binding = aor->bindings; binding; binding = binding->next)
+        if (order_check(binding, update) == -ESTALE)
+            return -ESTALE;
+    for (struct binding *binding = aor->bindings, *next; binding; binding = next) {
+        next = binding->next;
+        if (order_check(binding, update) == -EALREADY)
+            continue;
+        binding_free(binding);
+        update->removed++;
+    }
+    return 0;
+}
+
+bool location_remove(struct aor *aor, uint64_t id)
+{
+    for (struct binding *binding = aor->bindings; binding; binding = binding->next) {
+        if (binding->id == id) {
+            binding_free(binding);
+            return true;
+        }
+    }
+    return false;
+}

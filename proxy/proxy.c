@@ -1,0 +1,280 @@
+#include "proxy/proxy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <xxhash.h>
+
+#include "proxy/internal.h"
+
+enum { ARENA_SIZE = 256 * 1024, OUT_SLACK = 32 * 1024 };
+
+static int transaction_send(void *context, const struct hop *to, struct str bytes)
+{
+    return proxy_send(context, to, bytes);
+}
+
+int proxy_create(const struct proxy_options *options, struct proxy **out)
+{
+    struct proxy *proxy = calloc(1, sizeof(*proxy));
+    int err;
+
+    if (!proxy)
+        return -ENOMEM;
+    proxy->options = *options;
+    proxy->conf = options->conf;
+    proxy->core = *options->core;
+    proxy->free_slot = SLOT_NONE;
+    if (proxy->core.local4.in.sin_port)
+        core_addr_text(&proxy->core.local4, proxy->core_host4);
+    if (proxy->core.local6.in6.sin6_port)
+        core_addr_text(&proxy->core.local6, proxy->core_host6);
+
+    err = arena_create(&proxy->arena, ARENA_SIZE);
+    if (!err)
+        err = buf_create(&proxy->out, proxy->conf->limits.message_size + OUT_SLACK);
+    if (!err)
+        err = token_keys_create(options->token_keys, options->token_key_count, &proxy->tokens);
+    if (!err)
+        err = transactions_create(
+            &(struct transactions_options){
+                .worker = options->worker,
+                .timers = options->timers,
+                .max = proxy->conf->limits.transactions,
+                .send = transaction_send,
+                .context = proxy,
+            },
+            &proxy->transactions);
+    if (err) {
+        proxy_destroy(&proxy);
+        return err;
+    }
+    *out = proxy;
+    return 0;
+}
+
+void proxy_destroy(struct proxy **proxy)
+{
+    struct proxy *p = *proxy;
+
+    if (!p)
+        return;
+    flows_destroy(p);
+    forwards_destroy(p);
+    transactions_destroy(&p->transactions);
+    token_keys_destroy(&p->tokens);
+    buf_destroy(&p->out);
+    arena_destroy(&p->arena);
+    free(p);
+    *proxy = NULL;
+}
+
+static struct str hop_text(const struct hop *hop, char text[CORE_ADDR_TEXT])
+{
+    if (hop->flow)
+        return str_of(hop->flow->name);
+    core_addr_text(&hop->core, text);
+    return str_of(text);
+}
+
+int proxy_send(struct proxy *proxy, const struct hop *to, struct str bytes)
+{
+    char text[CORE_ADDR_TEXT];
+
+    if (log_enabled(LOG_DEBUG))
+        log_message("sent", hop_text(to, text), bytes);
+    if (to->flow)
+        return to->flow->transport->send(to->flow->conn, bytes);
+    return proxy->options.core_send(proxy->options.context, &to->core, bytes);
+}
+
+void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struct hop *to,
+                 int status, const char *reason, struct str extra)
+{
+    /* The same for a retransmission, as nothing is kept (RFC 3261 8.2.7). */
+    uint64_t hash = XXH3_64bits_withSeed(request->call_id.p, request->call_id.len,
+                                         proxy->options.instance + request->cseq);
+    char tag[17];
+
+    snprintf(tag, sizeof(tag), "%016lx", (unsigned long)hash);
+    buf_reset(&proxy->out);
+    sip_response(request, status, reason, str_of(tag), extra, &proxy->out);
+    if (proxy->out.overflow) {
+        proxy->counters.dropped_broken++;
+        return;
+    }
+    (void)proxy_send(proxy, to, buf_str(&proxy->out)); /* a reply that can't be sent is lost */
+}
+
+static void log_refused(const struct sip_msg *msg, const struct hop *from, int status,
+                        const char *why)
+{
+    char text[CORE_ADDR_TEXT];
+
+    log_event(LOG_INFO, "request refused", LOG_TEXT("flow", hop_text(from, text)),
+              LOG_TEXT("method", msg->method_name), LOG_NUMBER("status", status),
+              LOG_TEXT("call-id", msg->call_id), LOG_TEXT("reason", str_of(why)));
+}
+
+/* Answer what the scan refused, if it can be answered (V1 to V5). */
+static void refuse_scanned(struct proxy *proxy, const struct hop *from, int status, const char *why)
+{
+    struct sip_msg *msg = &proxy->msg;
+    struct hop reply_to;
+
+    log_refused(msg, from, status, why);
+    if (!sip_answerable(msg) || via_received(proxy, msg, from, &reply_to)) {
+        proxy->counters.dropped_broken++;
+        return;
+    }
+    proxy->counters.rejected++;
+    proxy_reply(proxy, msg, &reply_to, status, why, STR(""));
+}
+
+/* One message, whole. -EPROTO: too broken to answer. */
+static int receive(struct proxy *proxy, const struct hop *from, char *bytes, size_t len,
+                   enum sip_framing framing, uint64_t now)
+{
+    struct sip_msg *msg = &proxy->msg;
+    char text[CORE_ADDR_TEXT];
+    int status;
+
+    arena_reset(&proxy->arena);
+    if (log_enabled(LOG_DEBUG))
+        log_message("received", hop_text(from, text), (struct str){bytes, len});
+    status = sip_scan(bytes, len, framing, !from->flow, msg);
+    if (status < 0) {
+        proxy->counters.dropped_broken++;
+        log_event(LOG_INFO, "message dropped", LOG_TEXT("flow", hop_text(from, text)),
+                  LOG_TEXT("reason", str_of(msg->error ? msg->error : "not SIP")));
+        return -EPROTO;
+    }
+    if (status > 0) {
+        bool answerable = sip_answerable(msg);
+        refuse_scanned(proxy, from, status, msg->error);
+        return answerable ? 0 : -EPROTO;
+    }
+    if (msg->is_request) {
+        (*(from->flow ? &proxy->counters.requests_access : &proxy->counters.requests_core))++;
+        request_receive(proxy, msg, from, now);
+    } else {
+        (*(from->flow ? &proxy->counters.responses_access : &proxy->counters.responses_core))++;
+        response_receive(proxy, msg, from, now);
+    }
+    return 0;
+}
+
+/* Framing is lost: say why to whoever sent this head, if it can be read at all (F3, F6). */
+static void refuse_frame(struct flow *flow, char *head, const struct sip_frame *frame)
+{
+    struct proxy *proxy = flow->proxy;
+    struct hop from = {.flow = flow};
+
+    arena_reset(&proxy->arena);
+    if (sip_scan(head, frame->len, SIP_DATAGRAM, false, &proxy->msg) < 0) {
+        proxy->counters.dropped_broken++;
+        return;
+    }
+    refuse_scanned(proxy, &from, frame->status, frame->error);
+}
+
+ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t *scanned,
+                             uint64_t now)
+{
+    struct proxy *proxy = flow->proxy;
+    struct hop from = {.flow = flow};
+    struct sip_frame frame;
+    size_t done = 0;
+
+    while (done < len) {
+        sip_frame((struct str){bytes + done, len - done}, proxy->conf->limits.message_size, scanned,
+                  &frame);
+        switch (frame.kind) {
+        case FRAME_MORE: return (ssize_t)(done + frame.taken);
+        case FRAME_IGNORE: break;
+        case FRAME_PING: (void)flow->transport->send(flow->conn, STR("\r\n")); break;
+        case FRAME_BROKEN: refuse_frame(flow, bytes + done + frame.start, &frame); return -EPROTO;
+        case FRAME_MESSAGE:
+            if (receive(proxy, &from, bytes + done + frame.start, frame.len, SIP_STREAM, now))
+                return -EPROTO;
+            break;
+        }
+        done += frame.taken;
+    }
+    return (ssize_t)done;
+}
+
+int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t now)
+{
+    struct proxy *proxy = flow->proxy;
+    struct hop from = {.flow = flow};
+
+    if (len > proxy->conf->limits.message_size)
+        return -EMSGSIZE;
+    if (str_eq((struct str){bytes, len}, STR("\r\n\r\n"))) { /* F2 */
+        (void)flow->transport->send(flow->conn, STR("\r\n"));
+        return 0;
+    }
+    for (; len && (*bytes == '\r' || *bytes == '\n'); bytes++)
+        len--;
+    if (len)
+        (void)receive(proxy, &from, bytes, len, SIP_DATAGRAM, now); /* framing is the WebSocket's */
+    return 0;
+}
+
+/* Same address as a backend's, whatever the port (R8). */
+static bool from_backend(const struct proxy *proxy, const struct core_addr *from)
+{
+    if (from->kind != CORE_UDP)
+        return true;
+    for (unsigned i = 0; i < proxy->core.backend_count; i++) {
+        const struct core_addr *backend = &proxy->core.backends[i];
+        if (backend->kind != CORE_UDP || backend->sa.sa_family != from->sa.sa_family)
+            continue;
+        if (from->sa.sa_family == AF_INET6
+                ? IN6_ARE_ADDR_EQUAL(&backend->in6.sin6_addr, &from->in6.sin6_addr)
+                : backend->in.sin_addr.s_addr == from->in.sin_addr.s_addr)
+            return true;
+    }
+    return false;
+}
+
+void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char *bytes, size_t len,
+                        uint64_t now)
+{
+    enum { KEEPALIVE_MAX = 8 }; /* CRLF, CRLFCRLF, or some zero bytes, as PBXs send them */
+    struct hop hop = {.core = *from};
+    char text[CORE_ADDR_TEXT];
+
+    if (!from_backend(proxy, from)) {
+        uint64_t n = ++proxy->counters.dropped_foreign;
+        core_addr_text(from, text);
+        if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, ...: a flood must not fill the log */
+            log_event(LOG_WARNING, "core message dropped", LOG_TEXT("from", str_of(text)),
+                      LOG_TEXT("reason", STR("its address is no backend")),
+                      LOG_NUMBER("dropped", (int64_t)n));
+        return;
+    }
+    if (len > KEEPALIVE_MAX)
+        (void)receive(proxy, &hop, bytes, len, SIP_DATAGRAM, now);
+}
+
+void proxy_drain(struct proxy *proxy)
+{
+    proxy->draining = true;
+}
+
+size_t proxy_transactions(const struct proxy *proxy)
+{
+    return transactions_count(proxy->transactions);
+}
+
+const struct proxy_counters *proxy_counters(const struct proxy *proxy)
+{
+    return &proxy->counters;
+}
+
+const struct conf *proxy_conf(const struct proxy *proxy)
+{
+    return proxy->conf;
+}

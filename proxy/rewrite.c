@@ -1,0 +1,536 @@
+/* How a message changes as it crosses (RFC 3261 16.3, 16.6; rules M, N5 to N7, R1, R3, R5, R6). */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#define XXH_STATIC_LINKING_ONLY /* the size of XXH3_state_t */
+#include <xxhash.h>
+
+#include "proxy/internal.h"
+
+enum {
+    MAX_FORWARDS_DEFAULT = 70,
+    MAX_FORWARDS_LIMIT = 255,
+    LOOP_LEN = 16, /* hex digits, behind "z9hG4bK", the transaction id and a dot */
+    LOOP_AT = 7 + TRANSACTION_ID_SIZE - 1 + 1,
+    FLOW_TIMER_S = 120,
+};
+
+/* ---- Via ---- */
+
+int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                 struct hop *reply_to)
+{
+    int index = sip_find(request, HEADER_VIA, 0);
+    struct arena *arena = &proxy->arena;
+    char address[INET6_ADDRSTRLEN];
+    struct str head, params, value;
+    struct sip_via via;
+    uint16_t port;
+
+    *reply_to = *from;
+    if (index < 0)
+        return -EINVAL;
+    value = request->headers[index].value;
+    if (sip_via_parse(arena, value, &via))
+        return -EINVAL;
+    if (from->flow) {
+        /* peer is "address:port" or "[address]:port" */
+        const char *colon = strrchr(from->flow->peer, ':');
+        bool six = from->flow->peer[0] == '[';
+        snprintf(address, sizeof(address), "%.*s", (int)(colon - from->flow->peer) - (six ? 2 : 0),
+                 from->flow->peer + six);
+        port = (uint16_t)strtoul(colon + 1, NULL, 10);
+    } else if (from->core.kind != CORE_UDP) {
+        return 0; /* no address: it goes back the way it came */
+    } else if (from->core.sa.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &from->core.in6.sin6_addr, address, sizeof(address));
+        port = ntohs(from->core.in6.sin6_port);
+    } else {
+        inet_ntop(AF_INET, &from->core.in.sin_addr, address, sizeof(address));
+        port = ntohs(from->core.in.sin_port);
+    }
+    if (!from->flow && !via.rport) { /* RFC 3261 18.2.2: to the port in sent-by */
+        uint16_t sent_by = htons((uint16_t)(via.port ? via.port : 5060));
+        if (from->core.sa.sa_family == AF_INET6)
+            reply_to->core.in6.sin6_port = sent_by;
+        else
+            reply_to->core.in.sin_port = sent_by;
+    }
+
+    head = value;
+    params = (struct str){"", 0};
+    const char *semicolon = memchr(value.p, ';', value.len);
+    if (semicolon) {
+        head.len = (size_t)(semicolon - value.p);
+        params = (struct str){semicolon, value.len - head.len};
+        params = sip_param_drop(arena, params, STR("received"));
+        if (params.p && via.rport)
+            params = sip_param_drop(arena, params, STR("rport"));
+        if (!params.p)
+            return -ENOMEM;
+    }
+    head = str_trim(head);
+    value = via.rport ? arena_printf(arena, STR_FMT STR_FMT ";received=%s;rport=%u", STR_ARG(head),
+                                     STR_ARG(params), address, port)
+                      : arena_printf(arena, STR_FMT STR_FMT ";received=%s", STR_ARG(head),
+                                     STR_ARG(params), address);
+    if (!value.p)
+        return -ENOMEM;
+    request->headers[index].value = value;
+    return 0;
+}
+
+static void hash_add(XXH3_state_t *state, struct str s)
+{
+    if (s.len)
+        (void)XXH3_64bits_update(state, s.p, s.len);
+    (void)XXH3_64bits_update(state, "", 1);
+}
+
+/* What decides routing, never Via (RFC 5393 4.2; M3). Taken from the request as it is sent, so that
+ * one that comes back unchanged is known at once; a spiral comes back changed (M4). */
+static uint64_t loop_hash(const struct proxy *proxy, const struct sip_msg *request)
+{
+    static const enum header_id lists[] = {HEADER_ROUTE, HEADER_PROXY_REQUIRE,
+                                           HEADER_PROXY_AUTHORIZATION};
+    XXH3_state_t state;
+    char cseq[16];
+
+    (void)XXH3_64bits_reset_withSeed(&state, proxy->options.instance);
+    hash_add(&state, request->uri);
+    hash_add(&state, request->from_tag);
+    hash_add(&state, request->to_tag);
+    hash_add(&state, request->call_id);
+    snprintf(cseq, sizeof(cseq), "%u", request->cseq);
+    hash_add(&state, str_of(cseq));
+    for (size_t l = 0; l < ARRAY_LEN(lists); l++)
+        for (int i = -1; (i = sip_find(request, lists[l], (unsigned)(i + 1))) >= 0;)
+            hash_add(&state, request->headers[i].value);
+    return XXH3_64bits_digest(&state);
+}
+
+int via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to, const char *id)
+{
+    unsigned long loop = (unsigned long)loop_hash(proxy, request);
+    const struct flow *flow = to->flow;
+    struct str value;
+
+    if (flow) {
+        /* The name and port that it connected to: linphone sends its responses there, and
+         * takes this connection only if they are the same. */
+        const char *host = flow->host ? flow->host : proxy->conf->domain;
+        value = arena_printf(&proxy->arena,
+                             strchr(host, ':') ? "SIP/2.0/%s [%s]:%u;branch=z9hG4bK%s.%016lx;rport"
+                                               : "SIP/2.0/%s %s:%u;branch=z9hG4bK%s.%016lx;rport",
+                             flow->transport->via, host, flow->port, id, loop);
+    } else {
+        struct str host = core_host(proxy, &to->core);
+        value = arena_printf(&proxy->arena, "SIP/2.0/UDP " STR_FMT ";branch=z9hG4bK%s.%016lx;rport",
+                             STR_ARG(host), id, loop);
+    }
+    if (!value.p || sip_push(request, HEADER_VIA, value))
+        return 513;
+    return 0;
+}
+
+/* A Via of ours with the same loop part: the request was here before (M3). */
+static bool is_loop(struct proxy *proxy, const struct sip_msg *request, const struct hop *from)
+{
+    char mine[LOOP_LEN + 1] = "";
+    struct str branch;
+
+    if (!from->flow && from->core.kind == CORE_SELF)
+        return false; /* it comes unchanged on purpose, and goes on to a client */
+    for (int i = -1; (i = sip_find(request, HEADER_VIA, (unsigned)(i + 1))) >= 0;) {
+        struct str value = request->headers[i].value;
+        const char *params = memchr(value.p, ';', value.len);
+        if (!params || !sip_param((struct str){params, value.len - (size_t)(params - value.p)},
+                                  STR("branch"), &branch))
+            continue;
+        if (branch.len != LOOP_AT + LOOP_LEN || branch.p[LOOP_AT - 1] != '.' ||
+            memcmp(branch.p, "z9hG4bK", 7) != 0)
+            continue;
+        if (!mine[0])
+            snprintf(mine, sizeof(mine), "%016lx", (unsigned long)loop_hash(proxy, request));
+        if (memcmp(branch.p + LOOP_AT, mine, LOOP_LEN) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* ---- checks ---- */
+
+/* M1, M2. 0 or a status. */
+static int max_forwards_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                              const char **why)
+{
+    int index = sip_find(request, HEADER_MAX_FORWARDS, 0);
+    uint64_t hops;
+
+    if (index < 0)
+        return 0;
+    if (str_to_uint(request->headers[index].value, MAX_FORWARDS_LIMIT, &hops)) {
+        *why = "Bad Max-Forwards";
+        return 400;
+    }
+    if (from->flow && hops > proxy->conf->limits.max_forwards)
+        hops = proxy->conf->limits.max_forwards;
+    if (hops == 0) {
+        *why = "Too Many Hops";
+        return request->method == SIP_OPTIONS ? 200 : 483;
+    }
+    struct str value = arena_printf(&proxy->arena, "%u", (unsigned)hops - 1);
+    request->headers[index].value = value;
+    return value.p ? 0 : 513;
+}
+
+/* M5. 0 or a status. */
+static int max_breadth_check(const struct sip_msg *request, const char **why)
+{
+    struct str value = sip_value(request, HEADER_MAX_BREADTH);
+    uint64_t breadth;
+
+    if (!value.p)
+        return 0;
+    if (str_to_uint(value, UINT32_MAX, &breadth)) {
+        *why = "Bad Max-Breadth";
+        return 400;
+    }
+    *why = "Max-Breadth Exceeded";
+    return breadth ? 0 : 440;
+}
+
+/* V6: sipward knows no option that a client could require of a proxy. */
+static int proxy_require_check(struct proxy *proxy, const struct sip_msg *request,
+                               struct str *extra, const char **why)
+{
+    struct str tokens = sip_value(request, HEADER_PROXY_REQUIRE);
+
+    if (!tokens.p || !tokens.len)
+        return 0;
+    *extra = arena_printf(&proxy->arena, "Unsupported: " STR_FMT "\r\n", STR_ARG(tokens));
+    *why = "Bad Extension";
+    return 420;
+}
+
+int request_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                  struct str *extra, const char **why)
+{
+    int status = max_forwards_check(proxy, request, from, why);
+
+    if (!status)
+        status = max_breadth_check(request, why);
+    if (!status && is_loop(proxy, request, from)) {
+        *why = "Loop Detected";
+        status = 482;
+    }
+    if (!status)
+        status = proxy_require_check(proxy, request, extra, why);
+    if (!status && proxy->draining && !request->to_tag.p && request->method != SIP_CANCEL) {
+        *extra = STR("Retry-After: 5\r\n");
+        *why = "Shutting Down";
+        status = 503;
+    }
+    if (!status && from->flow &&
+        from->flow->origin_count >= proxy->conf->limits.transactions_per_connection) {
+        *extra = STR("Retry-After: 5\r\n");
+        *why = "Too Many Open Transactions";
+        status = 503;
+    }
+    return status;
+}
+
+/* ---- headers that the configuration names (N5, N6, N7) ---- */
+
+/* "Name", or "Name;parameter": only values that have it. */
+static void header_remove(struct sip_msg *msg, struct str name)
+{
+    const char *semicolon = name.len ? memchr(name.p, ';', name.len) : NULL;
+    struct str param = {NULL, 0};
+
+    if (semicolon) {
+        param = (struct str){semicolon + 1, name.len - (size_t)(semicolon + 1 - name.p)};
+        name.len = (size_t)(semicolon - name.p);
+    }
+    for (int i = -1; (i = sip_find_name(msg, name, (unsigned)(i + 1))) >= 0;) {
+        struct str value = msg->headers[i].value;
+        const char *params = memchr(value.p, ';', value.len);
+        if (param.p &&
+            (!params ||
+             !sip_param((struct str){params, value.len - (size_t)(params - value.p)}, param, NULL)))
+            continue;
+        sip_drop(msg, (unsigned)i--);
+    }
+}
+
+static int header_rules(const struct conf *conf, struct sip_msg *msg, enum conf_direction direction)
+{
+    for (unsigned i = 0; i < conf->headers.rule_count; i++) {
+        const struct conf_header_rule *rule = &conf->headers.rules[i];
+        if (rule->direction != direction)
+            continue;
+        if (rule->action != CONF_ADD)
+            header_remove(msg, str_of(rule->name));
+        if (rule->action != CONF_REMOVE &&
+            sip_insert_name(msg, msg->header_count, str_of(rule->name), str_of(rule->value)))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* What only one side may say to the other (N5), then the operator's own rules (N6). */
+static int headers_cross(const struct conf *conf, struct sip_msg *msg,
+                         enum conf_direction direction)
+{
+    bool in = direction == CONF_TO_CORE;
+    char *const *names = in ? conf->headers.from_clients : conf->headers.to_clients;
+    unsigned count = in ? conf->headers.from_client_count : conf->headers.to_client_count;
+
+    for (unsigned i = 0; i < count; i++)
+        header_remove(msg, str_of(names[i]));
+    return header_rules(conf, msg, direction);
+}
+
+static int client_address_add(struct proxy *proxy, struct sip_msg *request,
+                              const struct flow *flow) /* N7 */
+{
+    const char *name = proxy->conf->headers.client_address;
+    struct str value;
+
+    if (!name)
+        return 0;
+    header_remove(request, str_of(name));
+    value = arena_printf(&proxy->arena, "%s;transport=%s", flow->peer, flow->transport->via);
+    return value.p ? sip_insert_name(request, request->header_count, str_of(name), value) : -ENOMEM;
+}
+
+/* ---- Path and Record-Route ---- */
+
+static bool starts_dialog(const struct sip_msg *request)
+{
+    return !request->to_tag.p && (request->method == SIP_INVITE || request->method == SIP_REFER ||
+                                  request->method == SIP_SUBSCRIBE);
+}
+
+static struct str core_uri(struct proxy *proxy, const struct flow *flow,
+                           const struct core_addr *core, const char *params)
+{
+    struct str host = core_host(proxy, core);
+
+    return arena_printf(&proxy->arena, "<sip:%s@" STR_FMT ";lr%s>", flow->token, STR_ARG(host),
+                        params);
+}
+
+static struct str access_uri(struct proxy *proxy, const struct flow *flow)
+{
+    const char *host = flow->host ? flow->host : proxy->conf->domain;
+
+    return arena_printf(&proxy->arena,
+                        strchr(host, ':') ? "<sip:%s@[%s]:%u;transport=%s;lr>"
+                                          : "<sip:%s@%s:%u;transport=%s;lr>",
+                        flow->token, host, flow->port, flow->transport->uri);
+}
+
+/* Two of them, as the transport changes: the one that faces the next hop on top (R3, RFC 5658). */
+static int record_route_push(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
+                             const struct core_addr *core, bool to_core)
+{
+    struct str sides[] = {access_uri(proxy, flow), core_uri(proxy, flow, core, "")};
+
+    if (!sides[0].p || !sides[1].p)
+        return -ENOMEM;
+    if (sip_push(request, HEADER_RECORD_ROUTE, sides[to_core ? 0 : 1]))
+        return -ENOSPC;
+    return sip_push(request, HEADER_RECORD_ROUTE, sides[to_core ? 1 : 0]);
+}
+
+static int path_push(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
+                     const struct core_addr *core) /* R5 */
+{
+    bool outbound = sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
+    struct str path = core_uri(proxy, flow, core, outbound ? ";ob" : "");
+
+    if (!path.p || sip_push(request, HEADER_PATH, path))
+        return -ENOMEM;
+    if (sip_has_token(request, HEADER_SUPPORTED, STR("path")))
+        return 0;
+    return sip_insert(request, request->header_count, HEADER_SUPPORTED, STR("path"));
+}
+
+/* ---- Contact (R6, R9) ---- */
+
+/* The token for a Contact URI of this flow; the last one is kept, as clients use one over and over.
+ * p NULL: none could be made. */
+static struct str contact_token(struct proxy *proxy, struct flow *flow, struct str uri)
+{
+    struct token token = {
+        .kind = TOKEN_CONTACT,
+        .worker = proxy->options.worker,
+        .slot = flow->slot,
+        .instance = proxy->options.instance,
+        .generation = flow->generation,
+        .uri = uri,
+    };
+    struct str text;
+
+    if (flow->contact.uri && str_eq(str_of(flow->contact.uri), uri))
+        return str_of(flow->contact.token);
+    text = token_print(proxy->tokens, &proxy->arena, &token);
+    if (!text.p)
+        return text;
+    free(flow->contact.uri);
+    free(flow->contact.token);
+    flow->contact.uri = strndup(uri.p, uri.len);
+    flow->contact.token = strndup(text.p, text.len);
+    if (!flow->contact.uri || !flow->contact.token) {
+        free(flow->contact.uri);
+        free(flow->contact.token);
+        flow->contact.uri = flow->contact.token = NULL;
+    }
+    return text;
+}
+
+/* URI parameters that the core may see: what names the client's own transport would mislead it. */
+static struct str contact_params(struct arena *arena, struct str params)
+{
+    static const struct str private[] = {
+        {"transport", 9},
+        {"maddr",     5},
+        {"ttl",       3},
+        {"lr",        2},
+        {"flow",      4},
+    };
+
+    for (size_t i = 0; params.p && i < ARRAY_LEN(private); i++)
+        if (sip_param(params, private[i], NULL))
+            params = sip_param_drop(arena, params, private[i]);
+    return params;
+}
+
+static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *flow,
+                         const struct core_addr *core)
+{
+    struct arena *arena = &proxy->arena;
+    struct str host = core_host(proxy, core);
+
+    for (int i = -1; (i = sip_find(msg, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
+        struct str value = msg->headers[i].value, token, params;
+        struct sip_addr addr;
+
+        if (str_eq(value, STR("*")))
+            continue;
+        if (sip_addr_parse(arena, value, &addr))
+            return -EBADMSG;
+        if (!str_eq(addr.uri.scheme, STR("sip")) && !str_eq(addr.uri.scheme, STR("sips")))
+            continue;
+        token = contact_token(proxy, flow, addr.uri.text);
+        params = contact_params(arena, addr.uri.params);
+        if (!token.p || !params.p)
+            return -ENOMEM;
+        value = arena_printf(
+            arena, STR_FMT "%s<sip:" STR_FMT "%s" STR_FMT STR_FMT ";flow=" STR_FMT ">" STR_FMT,
+            STR_ARG(addr.display), addr.display.len ? " " : "", STR_ARG(addr.uri.user),
+            addr.uri.user.len ? "@" : "", STR_ARG(host), STR_ARG(params), STR_ARG(token),
+            STR_ARG(addr.params));
+        if (!value.p)
+            return -ENOMEM;
+        msg->headers[i].value = value;
+    }
+    return 0;
+}
+
+/* A REGISTER's 200 lists what the core was told: the client gets its own URIs back. */
+static int contacts_restore(struct proxy *proxy, struct sip_msg *response)
+{
+    struct arena *arena = &proxy->arena;
+
+    for (int i = -1; (i = sip_find(response, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
+        struct str value = response->headers[i].value, text;
+        struct sip_addr addr;
+        struct token token;
+
+        if (sip_addr_parse(arena, value, &addr) ||
+            !sip_param(addr.uri.params, STR("flow"), &text) || !text.p ||
+            token_parse(proxy->tokens, arena, text, &token) || token.kind != TOKEN_CONTACT)
+            continue;
+        value = arena_printf(arena, STR_FMT "%s<" STR_FMT ">" STR_FMT, STR_ARG(addr.display),
+                             addr.display.len ? " " : "", STR_ARG(token.uri), STR_ARG(addr.params));
+        if (!value.p)
+            return -ENOMEM;
+        response->headers[i].value = value;
+    }
+    return 0;
+}
+
+/* ---- requests and responses ---- */
+
+static int request_to_core(struct proxy *proxy, struct sip_msg *request, struct flow *flow,
+                           const struct core_addr *core)
+{
+    const struct conf *conf = proxy->conf;
+    int err = headers_cross(conf, request, CONF_TO_CORE);
+
+    if (!err)
+        err = client_address_add(proxy, request, flow);
+    if (!err && request->method == SIP_REGISTER && conf->contact_path)
+        err = path_push(proxy, request, flow, core);
+    if (!err && starts_dialog(request))
+        err = record_route_push(proxy, request, flow, core, true);
+    if (!err && !conf->contact_path)
+        err = contacts_mask(proxy, request, flow, core);
+    return err;
+}
+
+static int request_to_access(struct proxy *proxy, struct sip_msg *request,
+                             const struct core_addr *core, const struct flow *flow)
+{
+    int err = headers_cross(proxy->conf, request, CONF_TO_ACCESS);
+
+    if (!err && starts_dialog(request))
+        err = record_route_push(proxy, request, flow, core, false);
+    return err;
+}
+
+int request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                    const struct target *target)
+{
+    int err;
+
+    request->uri = target->uri;
+    err = target->hop.flow ? request_to_access(proxy, request, &from->core, target->hop.flow)
+                           : request_to_core(proxy, request, from->flow, &target->hop.core);
+    if (!err && sip_find(request, HEADER_MAX_FORWARDS, 0) < 0) { /* M2 */
+        struct str hops = arena_printf(&proxy->arena, "%d", MAX_FORWARDS_DEFAULT);
+        err = sip_insert(request, request->header_count, HEADER_MAX_FORWARDS, hops);
+    }
+    switch (err) {
+    case 0: return 0;
+    case -EBADMSG: return 400;
+    default: return 513; /* too large for our scratch memory or header table */
+    }
+}
+
+int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
+                     const struct hop *to, bool outbound)
+{
+    int err;
+
+    if (from->flow) {
+        err = headers_cross(proxy->conf, response, CONF_TO_CORE);
+        /* The Contacts of a redirection name others, not this client. */
+        if (!err && !proxy->conf->contact_path && response->status < 300)
+            err = contacts_mask(proxy, response, from->flow, &to->core);
+        return err;
+    }
+    err = headers_cross(proxy->conf, response, CONF_TO_ACCESS);
+    if (err || response->method != SIP_REGISTER || response->status / 100 != 2)
+        return err;
+    err = contacts_restore(proxy, response);
+    if (!err && outbound && sip_find(response, HEADER_FLOW_TIMER, 0) < 0) { /* R10 */
+        unsigned idle = proxy->conf->limits.idle_timeout_s;
+        struct str seconds =
+            arena_printf(&proxy->arena, "%u", idle && idle < FLOW_TIMER_S ? idle : FLOW_TIMER_S);
+        err = sip_insert(response, response->header_count, HEADER_FLOW_TIMER, seconds);
+    }
+    return err;
+}

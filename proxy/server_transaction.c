@@ -1,0 +1,459 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A full heap must not end the program: an element that couldn't be added has no table. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "proxy/transaction_internal.h"
+
+enum server_state {
+    SERVER_PROCEEDING, /* and Trying: the request came, a provisional may have been sent */
+    SERVER_COMPLETED,  /* final was sent; to INVITE: a non-2xx */
+    SERVER_CONFIRMED,  /* its ACK came */
+    SERVER_ACCEPTED,   /* 2xx to INVITE (RFC 6026) */
+    SERVER_TERMINATED,
+};
+
+enum { TAG_SIZE = 17 };
+
+struct server_transaction {
+    UT_hash_handle hh;
+    struct transactions *table;
+    struct hop from;
+    const struct transaction_user *user;
+    void *owner;
+
+    enum server_state state;
+    int status;
+    struct timer retransmit; /* G */
+    struct timer end;        /* H, I, J or L */
+    uint32_t interval;
+    struct str last; /* response, to be sent again; p NULL: none, or not needed */
+    char tag[TAG_SIZE];
+
+    /* Of the request, for responses of our own. */
+    enum sip_method method;
+    bool rfc2543;
+    uint32_t cseq;
+    struct str method_name, to_tag;
+    unsigned header_count;
+    struct sip_header headers[]; /* then the bytes of all of them, and the key */
+};
+
+/* ---- the key ---- */
+
+static const struct str cookie = {"z9hG4bK", 7};
+
+/* Nothing after the cookie is no identifier either (RFC 4475 3.2.1). */
+static bool is_rfc2543(const struct sip_msg *request)
+{
+    struct str branch = request->top_branch;
+
+    return branch.len <= cookie.len || !str_eq_nocase((struct str){branch.p, cookie.len}, cookie);
+}
+
+/* No part has a NUL in it (V4), so it keeps them apart. */
+static void key_add(struct buf *key, struct str part)
+{
+    buf_add(key, part);
+    buf_add(key, (struct str){"", 1});
+}
+
+static void key_add_lower(struct buf *key, struct str part)
+{
+    size_t begin = key->len;
+
+    key_add(key, part);
+    if (key->overflow)
+        return;
+    for (char *c = key->p + begin; c < key->p + key->len; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c + ('a' - 'A'));
+}
+
+static void key_add_bytes(struct buf *key, const void *bytes, size_t len)
+{
+    buf_add(key, (struct str){bytes, len});
+}
+
+/* The same hops that hop_same_host() holds for equal. */
+static void key_add_hop(struct buf *key, const struct hop *from)
+{
+    unsigned char kind = from->flow ? 0xff : (unsigned char)from->core.kind;
+
+    key_add_bytes(key, &kind, sizeof(kind));
+    if (from->flow) {
+        uintptr_t flow = (uintptr_t)from->flow;
+
+        key_add_bytes(key, &flow, sizeof(flow));
+    } else if (from->core.kind == CORE_UDP) {
+        sa_family_t family = from->core.sa.sa_family;
+
+        key_add_bytes(key, &family, sizeof(family));
+        if (family == AF_INET)
+            key_add_bytes(key, &from->core.in.sin_addr, sizeof(from->core.in.sin_addr));
+        else
+            key_add_bytes(key, &from->core.in6.sin6_addr, sizeof(from->core.in6.sin6_addr));
+    }
+}
+
+/* RFC 3261 17.2.3. Of the top Via only what R1 leaves alone. To tags are compared in find(). */
+static struct str key_print(struct transactions *transactions, const struct sip_msg *request,
+                            struct str method, const struct hop *from)
+{
+    struct buf *key = &transactions->key;
+
+    buf_reset(key);
+    key_add_hop(key, from);
+    key_add(key, method);
+    key_add_lower(key, request->top_sent_by);
+    key_add(key, request->top_branch);
+    if (is_rfc2543(request)) {
+        key_add(key, request->uri);
+        key_add(key, request->from_tag);
+        key_add(key, request->call_id);
+        key_add_bytes(key, &request->cseq, sizeof(request->cseq));
+    }
+    return buf_str(key);
+}
+
+static unsigned key_hash(const struct transactions *transactions, struct str key)
+{
+    return (unsigned)XXH3_64bits_withSecret(key.p, key.len, transactions->secret,
+                                            sizeof(transactions->secret));
+}
+
+/* ---- finding ---- */
+
+/* The ACK of an RFC 2543 peer has the To tag of the response it is for. What is no longer known is
+ * no reason to turn it down. */
+static bool acks_last(struct server_transaction *server, struct str to_tag)
+{
+    struct transactions *transactions = server->table;
+    struct buf *copy = &transactions->out;
+    bool acks = true;
+
+    buf_reset(copy);
+    buf_add(copy, server->last);
+    if (server->last.p && !copy->overflow &&
+        !sip_scan(copy->p, copy->len, SIP_DATAGRAM, true, &transactions->msg))
+        acks = str_eq(transactions->msg.to_tag, to_tag);
+    return acks;
+}
+
+/* The transaction of method `method` that the request has to do with. */
+static struct server_transaction *find(struct transactions *transactions,
+                                       const struct sip_msg *request, struct str method,
+                                       const struct hop *from)
+{
+    struct str key = key_print(transactions, request, method, from);
+    struct server_transaction *server;
+
+    HASH_FIND_BYHASHVALUE(hh, transactions->servers, key.p, key.len, key_hash(transactions, key),
+                          server);
+    if (!server || !server->rfc2543)
+        return server;
+    if (request->method == SIP_ACK)
+        return acks_last(server, request->to_tag) ? server : NULL;
+    return str_eq(server->to_tag, request->to_tag) ? server : NULL;
+}
+
+struct server_transaction *transactions_cancelled(struct transactions *transactions,
+                                                  const struct sip_msg *cancel,
+                                                  const struct hop *from)
+{
+    return find(transactions, cancel, STR("INVITE"), from);
+}
+
+/* ---- life ---- */
+
+static void last_forget(struct server_transaction *server)
+{
+    free((char *)server->last.p);
+    server->last = (struct str){NULL, 0};
+}
+
+/* Out of the table, so that nothing finds it any more. */
+static void detach(struct server_transaction *server)
+{
+    struct transactions *transactions = server->table;
+
+    timer_stop(transactions->options.timers, &server->retransmit);
+    timer_stop(transactions->options.timers, &server->end);
+    HASH_DELETE(hh, transactions->servers, server);
+    transactions->server_count--;
+    server->state = SERVER_TERMINATED;
+}
+
+static void server_free(struct server_transaction *server)
+{
+    last_forget(server);
+    free(server);
+}
+
+void server_transaction_drop(struct server_transaction *server)
+{
+    if (server->state == SERVER_TERMINATED)
+        return; /* inside its own server_ended() */
+    detach(server);
+    server_free(server);
+}
+
+void server_transactions_destroy(struct transactions *transactions)
+{
+    struct server_transaction *server, *next;
+
+    HASH_ITER (hh, transactions->servers, server, next)
+        server_transaction_drop(server);
+}
+
+static void end_fire(struct timer *timer, uint64_t now)
+{
+    struct server_transaction *server = CONTAINER_OF(timer, struct server_transaction, end);
+
+    detach(server);
+    server->user->server_ended(server->owner, server, now);
+    server_free(server);
+}
+
+static void end_after(struct server_transaction *server, uint64_t now, uint64_t delay)
+{
+    timer_start(server->table->options.timers, &server->end, now + delay, end_fire);
+}
+
+/* For timers that are zero where nothing gets lost (RFC 3261 table 4): I and J. */
+static uint64_t unless_reliable(const struct server_transaction *server, uint64_t delay)
+{
+    return hop_unreliable(&server->from) ? delay : 0;
+}
+
+/* A header that responses repeat (RFC 3261 8.2.6), and which is not there yet. */
+static bool is_echoed(const struct sip_msg *request, unsigned index)
+{
+    enum header_id id = request->headers[index].id;
+
+    switch (id) {
+    case HEADER_VIA: return true;
+    case HEADER_FROM:
+    case HEADER_TO:
+    case HEADER_CALL_ID:
+    case HEADER_CSEQ:
+    case HEADER_TIMESTAMP: return sip_find(request, id, 0) == (int)index;
+    default: return false;
+    }
+}
+
+static struct str copy_to(char **at, struct str s)
+{
+    struct str copy = {*at, s.len};
+
+    if (s.len)
+        memcpy(*at, s.p, s.len);
+    *at += s.len;
+    return copy;
+}
+
+/* One block: the struct, the headers, their bytes, and the key last. */
+static struct server_transaction *server_copy(const struct sip_msg *request, struct str key,
+                                              struct str *key_copy)
+{
+    size_t bytes = request->method_name.len + request->to_tag.len + key.len;
+    struct server_transaction *server;
+    unsigned count = 0;
+    char *at;
+
+    for (unsigned i = 0; i < request->header_count; i++)
+        if (is_echoed(request, i)) {
+            bytes += request->headers[i].value.len;
+            count++;
+        }
+    server = calloc(1, sizeof(*server) + count * sizeof(server->headers[0]) + bytes);
+    if (!server)
+        return NULL;
+
+    at = (char *)&server->headers[count];
+    server->method = request->method;
+    server->rfc2543 = is_rfc2543(request);
+    server->cseq = request->cseq;
+    server->method_name = copy_to(&at, request->method_name);
+    server->to_tag = copy_to(&at, request->to_tag);
+    for (unsigned i = 0; i < request->header_count; i++)
+        if (is_echoed(request, i)) {
+            const struct sip_header *header = &request->headers[i];
+            server->headers[server->header_count++] = (struct sip_header){
+                header->id, header_name(header->id), copy_to(&at, header->value)};
+        }
+    *key_copy = copy_to(&at, key);
+    return server;
+}
+
+int server_transaction_create(struct transactions *transactions, const struct sip_msg *request,
+                              const struct hop *from, const struct transaction_user *user,
+                              void *owner, uint64_t now, struct server_transaction **out)
+{
+    struct server_transaction *server;
+    struct str key;
+
+    (void)now; /* the request starts no timer here */
+    if (transactions->server_count >= transactions->options.max)
+        return -ENOSPC;
+    key = key_print(transactions, request, request->method_name, from);
+    server = server_copy(request, key, &key);
+    if (!server)
+        return -ENOMEM;
+    server->table = transactions;
+    server->from = *from;
+    server->user = user;
+    server->owner = owner;
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, transactions->servers, key.p, key.len,
+                                key_hash(transactions, key), server);
+    if (!server->hh.tbl) {
+        free(server);
+        return -ENOMEM;
+    }
+    transactions->server_count++;
+    *out = server;
+    return 0;
+}
+
+/* ---- responses ---- */
+
+/* What gets lost is asked for again, or sent again until ACK. Without memory for the copy the peer
+ * has to live with the one that was sent. */
+static void last_keep(struct server_transaction *server, struct str response)
+{
+    char *copy;
+
+    last_forget(server);
+    if (!hop_unreliable(&server->from))
+        return;
+    copy = malloc(response.len);
+    if (!copy)
+        return;
+    memcpy(copy, response.p, response.len);
+    server->last = (struct str){copy, response.len};
+}
+
+/* A response that can't be sent changes nothing: either the flow is gone, and whoever closes it
+ * drops this transaction too (T6), or the peer asks again. */
+static void server_send(struct server_transaction *server, struct str response)
+{
+    if (response.len)
+        (void)hop_send(server->table, &server->from, response);
+}
+
+static void retransmit_fire(struct timer *timer, uint64_t now)
+{
+    struct server_transaction *server = CONTAINER_OF(timer, struct server_transaction, retransmit);
+
+    server_send(server, server->last);
+    server->interval = 2 * server->interval < TIMER_T2_MS ? 2 * server->interval : TIMER_T2_MS;
+    timer_start(server->table->options.timers, timer, now + server->interval, retransmit_fire);
+}
+
+static void final_sent(struct server_transaction *server, uint64_t now)
+{
+    if (server->method != SIP_INVITE) {
+        server->state = SERVER_COMPLETED;
+        end_after(server, now, unless_reliable(server, TIMER_64_T1_MS)); /* J */
+    } else if (server->status < 300) {
+        server->state = SERVER_ACCEPTED;
+        last_forget(server); /* the UAS core beyond sends 2xx again, not this layer */
+        end_after(server, now, TIMER_64_T1_MS); /* L, on reliable transports too (RFC 6026 8.7) */
+    } else {
+        server->state = SERVER_COMPLETED;
+        end_after(server, now, TIMER_64_T1_MS); /* H */
+        if (hop_unreliable(&server->from)) {
+            server->interval = TIMER_T1_MS;
+            timer_start(server->table->options.timers, &server->retransmit, now + TIMER_T1_MS,
+                        retransmit_fire); /* G */
+        }
+    }
+}
+
+void server_transaction_send(struct server_transaction *server, int status, struct str response,
+                             uint64_t now)
+{
+    bool more_2xx = server->state == SERVER_ACCEPTED && status >= 200 && status < 300;
+
+    if (server->state != SERVER_PROCEEDING && !more_2xx)
+        return;
+    server->status = status;
+    server_send(server, response);
+    if (more_2xx)
+        return;
+    last_keep(server, response);
+    if (status >= 200)
+        final_sent(server, now);
+}
+
+void server_transaction_reply(struct server_transaction *server, int status, const char *reason,
+                              struct str extra, uint64_t now)
+{
+    struct transactions *transactions = server->table;
+    struct sip_msg *request = &transactions->msg;
+    struct buf *out = &transactions->out;
+
+    if (server->state != SERVER_PROCEEDING)
+        return;
+    if (!server->tag[0])
+        (void)snprintf(server->tag, sizeof(server->tag), "%016" PRIx64,
+                       transactions_random(transactions));
+
+    *request = (struct sip_msg){
+        .is_request = true,
+        .method = server->method,
+        .method_name = server->method_name,
+        .to_tag = server->to_tag,
+        .cseq = server->cseq,
+        .header_count = server->header_count,
+    };
+    memcpy(request->headers, server->headers, server->header_count * sizeof(server->headers[0]));
+    buf_reset(out);
+    sip_response(request, status, reason, str_of(server->tag), extra, out);
+    if (!out->overflow)
+        server_transaction_send(server, status, buf_str(out), now);
+}
+
+void *server_transaction_owner(const struct server_transaction *server)
+{
+    return server->owner;
+}
+
+int server_transaction_status(const struct server_transaction *server)
+{
+    return server->status;
+}
+
+/* ---- requests that came before ---- */
+
+static bool absorb_ack(struct server_transaction *server, uint64_t now)
+{
+    if (server->state == SERVER_ACCEPTED)
+        return false; /* it goes end to end (T3) */
+    if (server->state == SERVER_COMPLETED) {
+        server->state = SERVER_CONFIRMED;
+        timer_stop(server->table->options.timers, &server->retransmit);
+        last_forget(server);
+        end_after(server, now, unless_reliable(server, TIMER_T4_MS)); /* I */
+    }
+    return true;
+}
+
+bool transactions_absorb(struct transactions *transactions, const struct sip_msg *request,
+                         const struct hop *from, uint64_t now)
+{
+    bool ack = request->method == SIP_ACK;
+    struct str method = ack ? STR("INVITE") : request->method_name;
+    struct server_transaction *server = find(transactions, request, method, from);
+
+    if (!server)
+        return false;
+    if (ack)
+        return absorb_ack(server, now);
+    server_send(server, server->last);
+    return true;
+}

@@ -1,0 +1,108 @@
+#include "proxy/transaction.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "proxy/transaction_internal.h"
+
+enum {
+    KEY_MAX = SIP_HEADERS_BYTES + 256, /* parts of one message, and the hop */
+    OUT_MAX = 2 * SIP_HEADERS_BYTES,   /* a response of ours: Vias of the request, and `extra` */
+};
+
+bool hop_same_host(const struct hop *a, const struct hop *b)
+{
+    if (a->flow || b->flow)
+        return a->flow == b->flow;
+    if (a->core.kind != b->core.kind)
+        return false;
+    if (a->core.kind != CORE_UDP)
+        return true;
+    if (a->core.sa.sa_family != b->core.sa.sa_family)
+        return false;
+    if (a->core.sa.sa_family == AF_INET)
+        return a->core.in.sin_addr.s_addr == b->core.in.sin_addr.s_addr;
+    return IN6_ARE_ADDR_EQUAL(&a->core.in6.sin6_addr, &b->core.in6.sin6_addr);
+}
+
+static bool passing(int err)
+{
+    return err == -ENOBUFS || err == -EAGAIN || err == -EINTR || err == -ENOMEM;
+}
+
+int hop_send(const struct transactions *transactions, const struct hop *to, struct str bytes)
+{
+    int err = transactions->options.send(transactions->options.context, to, bytes);
+
+    if (!err || (hop_unreliable(to) && passing(err)))
+        return 0;
+    return -EPIPE;
+}
+
+static int fill_random(void *at, size_t len)
+{
+    ssize_t got = getrandom(at, len, 0); /* whole up to 256 bytes (getrandom(2)) */
+
+    return got == (ssize_t)len ? 0 : -EIO;
+}
+
+uint64_t transactions_random(struct transactions *transactions)
+{
+    if (!transactions->random_left) {
+        uint64_t fresh[ARRAY_LEN(transactions->random)];
+
+        /* It worked at creation. Should it fail now, then what is derived from old values with the
+         * secret will do: tags and generations have to be unique, not unguessable. */
+        if (fill_random(fresh, sizeof(fresh)))
+            for (size_t i = 0; i < ARRAY_LEN(fresh); i++)
+                fresh[i] =
+                    XXH3_64bits_withSecret(&transactions->random[i], sizeof(uint64_t),
+                                           transactions->secret, sizeof(transactions->secret));
+        memcpy(transactions->random, fresh, sizeof(fresh));
+        transactions->random_left = ARRAY_LEN(transactions->random);
+    }
+    return transactions->random[--transactions->random_left];
+}
+
+int transactions_create(const struct transactions_options *options, struct transactions **out)
+{
+    struct transactions *transactions = calloc(1, sizeof(*transactions));
+    int err;
+
+    if (!transactions)
+        return -ENOMEM;
+    transactions->options = *options;
+    transactions->first_free = NO_SLOT;
+    err = fill_random(transactions->secret, sizeof(transactions->secret));
+    if (!err)
+        err = fill_random(transactions->random, sizeof(transactions->random));
+    transactions->random_left = ARRAY_LEN(transactions->random);
+    if (!err)
+        err = buf_create(&transactions->key, KEY_MAX);
+    if (!err)
+        err = buf_create(&transactions->out, OUT_MAX);
+    if (err) {
+        transactions_destroy(&transactions);
+        return err;
+    }
+    *out = transactions;
+    return 0;
+}
+
+void transactions_destroy(struct transactions **transactions)
+{
+    if (!*transactions)
+        return;
+    server_transactions_destroy(*transactions);
+    client_transactions_destroy(*transactions);
+    buf_destroy(&(*transactions)->key);
+    buf_destroy(&(*transactions)->out);
+    free(*transactions);
+    *transactions = NULL;
+}
+
+size_t transactions_count(const struct transactions *transactions)
+{
+    return transactions->server_count + transactions->client_count;
+}

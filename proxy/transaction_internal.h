@@ -1,0 +1,61 @@
+/* What transaction.c, server_transaction.c and client_transaction.c share, and nobody else sees. */
+#pragma once
+
+#include <stddef.h>
+
+#include <xxhash.h>
+
+#include "proxy/transaction.h"
+
+#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+enum {
+    CLIENT_SLOTS_MAX = 1 << 24, /* six hex digits in the branch */
+    NO_SLOT = UINT32_MAX,
+};
+
+/* Where a client transaction stands in the table: what its branch names. The generation tells it
+ * from those that had the slot before, in this run and in earlier ones. */
+struct client_slot {
+    struct client_transaction *client; /* NULL: free */
+    uint32_t generation;
+    uint32_t next_free;
+};
+
+struct transactions {
+    struct transactions_options options;
+
+    struct server_transaction *servers; /* uthash */
+    size_t server_count;
+
+    struct client_slot *slots;
+    uint32_t slot_count, first_free;
+    size_t client_count;
+
+    struct buf key;     /* of the server transaction that is looked for */
+    struct buf out;     /* a message in the making */
+    struct sip_msg msg; /* a message to be looked at, or to be answered */
+
+    uint8_t secret[XXH3_SECRET_SIZE_MIN]; /* of the hash: against flooding with collisions */
+    uint64_t random[16];
+    unsigned random_left;
+};
+
+/* Whether messages may get lost on the way (RFC 3261 17: "unreliable transport"). All of the core
+ * side: the mailboxes to CORE_EMBEDDED and CORE_SELF are bounded, and drop what doesn't fit. */
+static inline bool hop_unreliable(const struct hop *hop)
+{
+    return !hop->flow;
+}
+
+/* Same flow, or same kind and IP address of the core side. The port is free: a PBX may send from
+ * another one than it listens on, and only backends get here at all (R8). */
+bool hop_same_host(const struct hop *a, const struct hop *b);
+
+/* 0, or -EPIPE. What an unreliable hop can't take at the moment counts as lost on the way. */
+int hop_send(const struct transactions *transactions, const struct hop *to, struct str bytes);
+
+uint64_t transactions_random(struct transactions *transactions);
+
+void server_transactions_destroy(struct transactions *transactions);
+void client_transactions_destroy(struct transactions *transactions);

@@ -1,0 +1,19 @@
+# A fuzz target: fuzz_target(name folder). With preset `fuzz` it is a libFuzzer program, and
+# build/fuzz/tests/fuzz_NAME CORPUS runs until stopped; with any other, a test replays its corpus.
+function(fuzz_target name)
+  set(target fuzz_${name})
+  add_executable(${target} fuzz/${target}.c $<$<NOT:$<BOOL:${SIPWARD_FUZZ}>>:fuzz/replay.c>)
+  target_compile_options(${target} PRIVATE -UNDEBUG) # its assert() is the test
+  target_link_libraries(${target} PRIVATE ${ARGN})
+  set(corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
+  if(SIPWARD_FUZZ)
+    target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+    add_test(NAME fuzz/${name} COMMAND ${target} -runs=0 ${corpus})
+  else()
+    add_test(NAME fuzz/${name} COMMAND ${target} ${corpus})
+  endif()
+  set_tests_properties(fuzz/${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+endfunction()
+
+fuzz_target(frame proxy)
+fuzz_target(message proxy)

@@ -1,0 +1,525 @@
+#include "transaction_harness.h"
+
+#define INVITE "z9hG4bKinvite"
+
+static bool absorb(const char *method, const char *branch, struct hop from)
+{
+    return transactions_absorb(table, request(method, branch), &from, now);
+}
+
+static void respond_486(struct server_transaction *server)
+{
+    server_transaction_send(server, 486, STR("SIP/2.0 486 Busy Here\r\n\r\n"), now);
+}
+
+static void respond_200(struct server_transaction *server)
+{
+    server_transaction_send(server, 200, STR("SIP/2.0 200 OK\r\n\r\n"), now);
+}
+
+/* ---- INVITE ---- */
+
+TEST(final_to_invite_is_sent_again_until_ack) /* T1, T3 */
+{
+    struct server_transaction *server;
+
+    (void)state;
+    begin();
+    server = server_of("INVITE", INVITE, pbx());
+    respond_486(server);
+    assert_int_equal(server_transaction_status(server), 486);
+    clock_to(8000);
+    CHECK_SENT("SIP/2.0 486", 0, 500, 1500, 3500, 7500); /* G */
+    assert_true(absorb("ACK", INVITE, pbx()));
+    assert_true(absorb("ACK", INVITE, pbx()));
+    assert_true(absorb("INVITE", INVITE, pbx())); /* Confirmed: nothing more to say */
+    clock_to(12999);
+    assert_int_equal(sent_count, 5);
+    CHECK_QUIET();
+    clock_to(13000);
+    CHECK_EVENT(13000, "server ended"); /* I */
+    end();
+}
+
+TEST(lost_ack_ends_invite_after_64_t1) /* T3 */
+{
+    (void)state;
+    begin();
+    respond_486(server_of("INVITE", INVITE, pbx()));
+    clock_to(31999);
+    CHECK_SENT("SIP/2.0 486", 0, 500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500);
+    CHECK_QUIET();
+    clock_to(32000);
+    CHECK_EVENT(32000, "server ended"); /* H */
+    assert_false(absorb("ACK", INVITE, pbx()));
+    end();
+}
+
+TEST(on_a_flow_nothing_is_sent_twice_and_ack_ends_invite) /* T1 */
+{
+    (void)state;
+    begin();
+    respond_486(server_of("INVITE", INVITE, on_flow(0)));
+    clock_to(20000);
+    CHECK_SENT("SIP/2.0 486", 0);
+    assert_true(absorb("ACK", INVITE, on_flow(0)));
+    CHECK_QUIET(); /* callbacks come from timers_run() alone */
+    clock_to(20000);
+    CHECK_EVENT(20000, "server ended");
+
+    respond_486(server_of("INVITE", INVITE, on_flow(0)));
+    clock_to(51999);
+    CHECK_QUIET();
+    clock_to(52000);
+    CHECK_EVENT(52000, "server ended"); /* H, where the ACK never comes */
+    end();
+}
+
+TEST(accepted_passes_2xx_and_ack_and_absorbs_invite) /* T3, RFC 6026 7.1 */
+{
+    static const struct {
+        uint64_t at;
+        bool flow;
+    } sides[] = {
+        {0,      false},
+        {100000, true }
+    };
+
+    (void)state;
+    begin();
+    for (size_t i = 0; i < ARRAY_LEN(sides); i++) {
+        struct hop from = sides[i].flow ? on_flow(0) : pbx();
+        struct server_transaction *server;
+        uint64_t at = sides[i].at;
+
+        clock_to(at);
+        sent_count = 0;
+        server = server_of("INVITE", INVITE, from);
+        respond_200(server);
+        assert_true(absorb("INVITE", INVITE, from)); /* without an answer */
+        assert_false(absorb("ACK", INVITE, from));   /* goes on to the UAS */
+        clock_to(at + 500);
+        respond_200(server);
+        respond_486(server);
+        server_transaction_send(server, 180, STR("SIP/2.0 180 Ringing\r\n\r\n"), now);
+        server_transaction_reply(server, 408, NULL, STR(""), now);
+        assert_int_equal(server_transaction_status(server), 200);
+        clock_to(at + 31999);
+        assert_int_equal(sent_count, 2);
+        CHECK_SENT("SIP/2.0 200", at, at + 500);
+        CHECK_QUIET();
+        clock_to(at + 32000);
+        CHECK_EVENT(at + 32000, "server ended"); /* L: counts from the first 2xx */
+    }
+    end();
+}
+
+TEST(retransmitted_invite_gets_the_last_response) /* T2, T8 */
+{
+    struct server_transaction *server;
+
+    (void)state;
+    begin();
+    server = server_of("INVITE", INVITE, pbx());
+    assert_true(absorb("INVITE", INVITE, pbx()));
+    assert_int_equal(sent_count, 0); /* there is none yet */
+    server_transaction_reply(server, 100, NULL, STR(""), now);
+    clock_to(100);
+    assert_true(absorb("INVITE", INVITE, pbx()));
+    server_transaction_send(server, 180, STR("SIP/2.0 180 Ringing\r\n\r\n"), now);
+    clock_to(200);
+    assert_true(absorb("INVITE", INVITE, pbx()));
+    assert_true(absorb("ACK", INVITE, pbx())); /* for nothing that was sent: not forwarded */
+    respond_486(server);
+    clock_to(300);
+    assert_true(absorb("INVITE", INVITE, pbx()));
+    CHECK_SENT("SIP/2.0 100", 0, 100);
+    CHECK_SENT("SIP/2.0 180", 100, 200);
+    CHECK_SENT("SIP/2.0 486", 200, 300);
+    server_transaction_drop(server);
+    CHECK_QUIET();
+    end();
+}
+
+/* ---- other methods ---- */
+
+TEST(retransmitted_request_gets_the_last_response) /* T8 */
+{
+    struct server_transaction *server;
+
+    (void)state;
+    begin();
+    server = server_of("MESSAGE", "z9hG4bKm", pbx());
+    assert_true(absorb("MESSAGE", "z9hG4bKm", pbx()));
+    assert_int_equal(sent_count, 0);
+    server_transaction_send(server, 100, STR("SIP/2.0 100 Trying\r\n\r\n"), now);
+    assert_true(absorb("MESSAGE", "z9hG4bKm", pbx()));
+    clock_to(1000);
+    respond_200(server);
+    respond_486(server); /* after the final: ignored */
+    respond_200(server);
+    clock_to(2000);
+    assert_true(absorb("MESSAGE", "z9hG4bKm", pbx()));
+    CHECK_SENT("SIP/2.0 100", 0, 0);
+    CHECK_SENT("SIP/2.0 200", 1000, 2000);
+    CHECK_NOT_SENT("SIP/2.0 486");
+    clock_to(32999);
+    CHECK_QUIET();
+    clock_to(33000);
+    CHECK_EVENT(33000, "server ended"); /* J */
+    assert_false(absorb("MESSAGE", "z9hG4bKm", pbx()));
+    end();
+}
+
+TEST(on_a_flow_the_final_ends_it_from_the_next_timers_run) /* T1 */
+{
+    (void)state;
+    begin();
+    respond_200(server_of("MESSAGE", "z9hG4bKm", on_flow(0)));
+    CHECK_QUIET();
+    clock_to(0);
+    CHECK_EVENT(0, "server ended"); /* J is zero */
+    end();
+}
+
+TEST(send_error_changes_nothing) /* T8 */
+{
+    struct server_transaction *server;
+
+    (void)state;
+    begin();
+    server = server_of("MESSAGE", "z9hG4bKm", pbx());
+    send_error = -ENOBUFS;
+    respond_200(server);
+    send_error = 0;
+    assert_true(absorb("MESSAGE", "z9hG4bKm", pbx()));
+    CHECK_SENT("SIP/2.0 200", 0, 0);
+    clock_to(32000);
+    CHECK_EVENT(32000, "server ended");
+    end();
+}
+
+/* ---- matching ---- */
+
+TEST(key_is_branch_sent_by_method_and_hop) /* T8, RFC 3261 17.2.3 */
+{
+    static const struct {
+        const char *what, *method, *branch;
+        bool found;
+    } rows[] = {
+        {"the same",      "INVITE", INVITE,            true },
+        {"its ACK",       "ACK",    INVITE,            true },
+        {"its CANCEL",    "CANCEL", INVITE,            false},
+        {"other method",  "BYE",    INVITE,            false},
+        {"other branch",  "INVITE", "z9hG4bKinvitf",   false},
+        {"longer branch", "INVITE", "z9hG4bKinvite.1", false},
+    };
+
+    (void)state;
+    begin();
+    struct server_transaction *server = server_of("INVITE", INVITE, pbx());
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (absorb(rows[i].method, rows[i].branch, pbx()) != rows[i].found)
+            fail_msg("%s", rows[i].what);
+    server_transaction_drop(server);
+    end();
+}
+
+TEST(transaction_of_another_hop_is_not_met) /* R7, T8 */
+{
+    const struct hop hops[] = {on_flow(0),
+                               on_flow(1),
+                               on_udp(0x0A000005, 5060),
+                               on_udp(0x0A000006, 5060),
+                               on_udp6(1, 5060),
+                               on_udp6(2, 5060),
+                               {.core = {.kind = CORE_EMBEDDED}},
+                               {.core = {.kind = CORE_SELF}}};
+    struct server_transaction *servers[ARRAY_LEN(hops)];
+
+    (void)state;
+    begin();
+    for (size_t i = 0; i < ARRAY_LEN(hops); i++)
+        servers[i] = server_of("INVITE", INVITE, hops[i]);
+    for (size_t i = 0; i < ARRAY_LEN(hops); i++)
+        assert_ptr_equal(transactions_cancelled(table, request("CANCEL", INVITE), &hops[i]),
+                         servers[i]);
+    assert_true(absorb("INVITE", INVITE, on_udp(0x0A000005, 5070))); /* the port is free */
+    assert_true(absorb("INVITE", INVITE, on_udp6(2, 5070)));
+    for (size_t i = 0; i < ARRAY_LEN(hops); i++)
+        server_transaction_drop(servers[i]);
+    end();
+}
+
+TEST(sent_by_is_compared_without_case) /* RFC 3261 17.2.3 */
+{
+    static const struct {
+        const char *sent_by;
+        bool found;
+    } rows[] = {
+        {"pbx.example.com:5060", true },
+        {"PBX.Example.COM:5060", true },
+        {"pbx.example.com:5061", false},
+        {"pbx.example.com",      false},
+    };
+    struct hop from = pbx();
+
+    (void)state;
+    begin();
+    struct server_transaction *server = server_of("INVITE", INVITE, from);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct sip_msg *invite = scan("INVITE sip:bob@example.com SIP/2.0\r\n"
+                                      "Via: SIP/2.0/UDP %s;branch=" INVITE "\r\n"
+                                      "From: <sip:alice@example.com>;tag=from\r\n"
+                                      "To: <sip:bob@example.com>\r\n"
+                                      "Call-ID: call@example.com\r\n"
+                                      "CSeq: 7 INVITE\r\n\r\n",
+                                      rows[i].sent_by);
+        assert_int_equal(transactions_absorb(table, invite, &from, now), rows[i].found);
+    }
+    server_transaction_drop(server);
+    end();
+}
+
+TEST(cancel_finds_its_invite_and_is_a_transaction_of_its_own) /* T4 */
+{
+    struct server_transaction *invite, *cancel;
+    struct hop from = pbx();
+
+    (void)state;
+    begin();
+    invite = server_of("INVITE", INVITE, from);
+    cancel = server_of("CANCEL", INVITE, from);
+    assert_ptr_equal(transactions_cancelled(table, request("CANCEL", INVITE), &from), invite);
+    assert_null(transactions_cancelled(table, request("CANCEL", "z9hG4bKnone"), &from));
+    server_transaction_reply(cancel, 200, NULL, STR(""), now);
+    server_transaction_reply(invite, 487, NULL, STR(""), now);
+    clock_to(100);
+    assert_true(absorb("CANCEL", INVITE, from));
+    CHECK_SENT("SIP/2.0 200 OK", 0, 100);
+    CHECK_SENT("SIP/2.0 487 Request Terminated", 0);
+    assert_true(absorb("ACK", INVITE, from));
+    clock_to(5100);
+    CHECK_EVENT(5100, "server ended");
+    clock_to(32000);
+    CHECK_EVENT(32000, "server ended");
+    end();
+}
+
+static struct sip_msg *old_request(const char *method, const char *uri, const char *call_id,
+                                   int cseq, const char *to_tag)
+{
+    return scan("%s %s SIP/2.0\r\n"
+                "Via: SIP/2.0/UDP old.example.com\r\n"
+                "From: <sip:alice@example.com>\r\n"
+                "To: <sip:bob@example.com>%s\r\n"
+                "Call-ID: %s\r\n"
+                "CSeq: %d %s\r\n\r\n",
+                method, uri, to_tag, call_id, cseq, method);
+}
+
+TEST(peer_without_magic_cookie_is_matched_by_what_it_has) /* V1, T8, RFC 3261 17.2.3 */
+{
+    static const char uri[] = "sip:bob@example.com";
+    static const char busy[] = "SIP/2.0 486 Busy Here\r\n"
+                               "Via: SIP/2.0/UDP old.example.com\r\n"
+                               "From: <sip:alice@example.com>\r\n"
+                               "To: <sip:bob@example.com>;tag=busy\r\n"
+                               "Call-ID: one\r\n"
+                               "CSeq: 7 INVITE\r\n\r\n";
+    static const struct {
+        const char *method, *uri, *call_id;
+        int cseq;
+        const char *to_tag;
+        bool found;
+    } rows[] = {
+        {"INVITE", uri,                   "one", 7, "",          true },
+        {"INVITE", "sip:eve@example.com", "one", 7, "",          false},
+        {"INVITE", uri,                   "two", 7, "",          false},
+        {"INVITE", uri,                   "one", 8, "",          false},
+        {"INVITE", uri,                   "one", 7, ";tag=x",    false},
+        {"BYE",    uri,                   "one", 7, "",          false},
+        {"ACK",    uri,                   "one", 7, ";tag=x",    false},
+        {"ACK",    uri,                   "one", 8, ";tag=busy", false},
+        {"ACK",    uri,                   "one", 7, ";tag=busy", true },
+        {"ACK",    uri,                   "one", 7, ";tag=busy", true },
+    };
+    struct server_transaction *server;
+    struct hop from = pbx();
+
+    (void)state;
+    begin();
+    assert_int_equal(server_transaction_create(table, old_request("INVITE", uri, "one", 7, ""),
+                                               &from, &user, &owner, now, &server),
+                     0);
+    assert_ptr_equal(transactions_cancelled(table, old_request("CANCEL", uri, "one", 7, ""), &from),
+                     server);
+    assert_null(transactions_cancelled(table, old_request("CANCEL", uri, "one", 8, ""), &from));
+    server_transaction_send(server, 486, str_of(busy), now);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct sip_msg *msg =
+            old_request(rows[i].method, rows[i].uri, rows[i].call_id, rows[i].cseq, rows[i].to_tag);
+        if (transactions_absorb(table, msg, &from, now) != rows[i].found)
+            fail_msg("row %zu", i);
+    }
+    clock_to(5000);
+    CHECK_EVENT(5000, "server ended");
+    end();
+}
+
+TEST(cookie_with_nothing_after_it_is_no_identifier) /* RFC 4475 3.2.1 */
+{
+    struct server_transaction *server;
+    struct hop from = pbx();
+
+    (void)state;
+    begin();
+    server = server_of("OPTIONS", "z9hG4bK", from);
+    assert_true(absorb("OPTIONS", "z9hG4bK", from));
+    struct sip_msg *other = request("OPTIONS", "z9hG4bK");
+    other->cseq++;
+    assert_false(transactions_absorb(table, other, &from, now));
+    server_transaction_drop(server);
+    end();
+}
+
+/* ---- responses of its own ---- */
+
+static const char *to_line(unsigned i)
+{
+    static char line[128];
+    const char *begin = strstr(sent[i].text, "\r\nTo: ");
+
+    assert_non_null(begin);
+    (void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(begin + 2, "\r"), begin + 2);
+    return line;
+}
+
+TEST(own_responses_have_one_to_tag_and_a_100_has_none) /* T2, RFC 3261 8.2.6 */
+{
+    struct server_transaction *server;
+    char tagged[128];
+
+    (void)state;
+    begin();
+    server = server_of("INVITE", INVITE, pbx());
+    server_transaction_reply(server, 100, NULL, STR(""), now);
+    server_transaction_reply(server, 181, NULL, STR(""), now);
+    server_transaction_reply(server, 430, "Gone", STR("Retry-After: 5\r\n"), now);
+    assert_int_equal(sent_count, 3);
+
+    assert_string_equal(to_line(0), "To: <sip:bob@example.com>");
+    (void)snprintf(tagged, sizeof(tagged), "%s", to_line(1));
+    assert_int_equal(strlen(tagged), strlen("To: <sip:bob@example.com>;tag=") + 16);
+    assert_string_equal(to_line(2), tagged);
+    assert_non_null(strstr(sent[0].text, "SIP/2.0 100 Trying\r\n"));
+    assert_non_null(strstr(sent[0].text, "\r\nTimestamp: 54"));
+    assert_non_null(strstr(sent[2].text, "SIP/2.0 430 Gone\r\n"));
+    assert_non_null(strstr(sent[2].text, "\r\nRetry-After: 5\r\n"));
+    for (unsigned i = 0; i < sent_count; i++) {
+        const char *via = strstr(sent[i].text, "pbx.example.com:5060;branch=" INVITE);
+        assert_non_null(via);
+        assert_non_null(strstr(via, "Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKother\r\n"));
+        assert_non_null(strstr(sent[i].text, "\r\nCSeq: 7 INVITE\r\n"));
+        assert_non_null(strstr(sent[i].text, "\r\nCall-ID: call@example.com\r\n"));
+        assert_non_null(strstr(sent[i].text, "\r\nFrom: <sip:alice@example.com>;tag=from\r\n"));
+    }
+    server_transaction_drop(server);
+    end();
+}
+
+/* ---- limits and lifetimes ---- */
+
+TEST(server_transactions_are_limited)
+{
+    struct server_transaction *servers[3];
+    struct hop from = pbx();
+
+    (void)state;
+    begin_with(2);
+    servers[0] = server_of("INVITE", "z9hG4bK0", from);
+    servers[1] = server_of("INVITE", "z9hG4bK1", from);
+    assert_int_equal(server_transaction_create(table, request("INVITE", "z9hG4bK2"), &from, &user,
+                                               &owner, now, &servers[2]),
+                     -ENOSPC);
+    server_transaction_drop(servers[0]);
+    servers[2] = server_of("INVITE", "z9hG4bK2", from);
+    assert_int_equal(transactions_count(table), 2);
+    server_transaction_drop(servers[1]);
+    server_transaction_drop(servers[2]);
+    end();
+}
+
+TEST(thousands_of_transactions_are_told_apart)
+{
+    struct hop from = pbx();
+    char branch[32];
+
+    (void)state;
+    begin_with(5000);
+    for (unsigned i = 0; i < 5000; i++) {
+        (void)snprintf(branch, sizeof(branch), "z9hG4bK%u", i);
+        (void)server_of("OPTIONS", branch, from);
+    }
+    for (unsigned i = 0; i < 5000; i++) {
+        (void)snprintf(branch, sizeof(branch), "z9hG4bK%u", i);
+        assert_true(absorb("OPTIONS", branch, from));
+    }
+    assert_int_equal(transactions_count(table), 5000);
+    transactions_destroy(&table); /* whatever is left goes too, without a word */
+    CHECK_QUIET();
+    timers_destroy(&timers);
+}
+
+TEST(server_transaction_may_be_dropped_in_its_server_ended)
+{
+    (void)state;
+    begin();
+    drop_in = DROP_IN_ENDED;
+    respond_200(server_of("MESSAGE", "z9hG4bKm", on_flow(0)));
+    clock_to(0);
+    CHECK_EVENT(0, "server ended");
+    assert_int_equal(sent_count, 1); /* what was tried in server_ended() came too late */
+    end();
+}
+
+TEST(destroy_ends_everything_without_callbacks)
+{
+    (void)state;
+    begin();
+    respond_486(server_of("INVITE", INVITE, pbx()));
+    respond_200(server_of("MESSAGE", "z9hG4bKm", on_flow(0)));
+    (void)server_of("INVITE", "z9hG4bKi", on_flow(1));
+    assert_int_equal(transactions_count(table), 3);
+    transactions_destroy(&table);
+    timers_run(timers, now + 100000);
+    CHECK_QUIET();
+    timers_destroy(&timers);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(final_to_invite_is_sent_again_until_ack),
+        cmocka_unit_test(lost_ack_ends_invite_after_64_t1),
+        cmocka_unit_test(on_a_flow_nothing_is_sent_twice_and_ack_ends_invite),
+        cmocka_unit_test(accepted_passes_2xx_and_ack_and_absorbs_invite),
+        cmocka_unit_test(retransmitted_invite_gets_the_last_response),
+        cmocka_unit_test(retransmitted_request_gets_the_last_response),
+        cmocka_unit_test(on_a_flow_the_final_ends_it_from_the_next_timers_run),
+        cmocka_unit_test(send_error_changes_nothing),
+        cmocka_unit_test(key_is_branch_sent_by_method_and_hop),
+        cmocka_unit_test(transaction_of_another_hop_is_not_met),
+        cmocka_unit_test(sent_by_is_compared_without_case),
+        cmocka_unit_test(cancel_finds_its_invite_and_is_a_transaction_of_its_own),
+        cmocka_unit_test(peer_without_magic_cookie_is_matched_by_what_it_has),
+        cmocka_unit_test(cookie_with_nothing_after_it_is_no_identifier),
+        cmocka_unit_test(own_responses_have_one_to_tag_and_a_100_has_none),
+        cmocka_unit_test(server_transactions_are_limited),
+        cmocka_unit_test(thousands_of_transactions_are_told_apart),
+        cmocka_unit_test(server_transaction_may_be_dropped_in_its_server_ended),
+        cmocka_unit_test(destroy_ends_everything_without_callbacks),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

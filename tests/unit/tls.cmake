@@ -1,0 +1,3 @@
+unit_test(test_certificate tls)
+target_sources(test_certificate PRIVATE integration/pki.c)
+target_include_directories(test_certificate PRIVATE integration)

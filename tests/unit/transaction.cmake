@@ -1,0 +1,2 @@
+unit_test(test_server_transaction proxy)
+unit_test(test_client_transaction proxy)

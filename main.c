@@ -1,0 +1,112 @@
+/* The command line. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "conf/conf.h"
+#include "proxy/log.h"
+#include "server.h"
+#include "tls/certificate.h"
+
+enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static const char help[] =
+    "sipward " SIPWARD_VERSION " - a SIP edge: phones on TLS and browsers on WSS before your PBX\n"
+    "\n"
+    "Usage:\n"
+    "  sipward FILE         run with this configuration; SIGTERM or Ctrl-C stops it cleanly,\n"
+    "                       a second one at once\n"
+    "  sipward check FILE   name every mistake in it, or print what it comes to\n"
+    "  sipward --version\n"
+    "  sipward --help\n"
+    "\n"
+    "Exit codes: 0 fine, 1 failed to run, 2 wrong usage or configuration\n"
+    "\n"
+    "The smallest useful FILE:\n"
+    "  domain: sip.example.com\n"
+    "  certificate: {chain: /etc/sipward/fullchain.pem, key: /etc/sipward/privkey.pem}\n"
+    "  listen:\n"
+    "    - tls: 5061\n"
+    "    - wss: 443\n"
+    "  backends:\n"
+    "    - udp:10.0.0.5:5060\n"
+    "\n"
+    "Without backends, users of the FILE register with sipward itself.\n"
+    "Every key is explained in deploy/sipward.yaml, the rest in README.md.\n";
+
+/* 0, or an exit code: mistakes were reported. */
+static int load(const char *path, struct conf **conf)
+{
+    switch (conf_load(path, stderr, conf)) {
+    case 0: return EXIT_FINE;
+    case -ENOMEM: fprintf(stderr, "out of memory\n"); return EXIT_FAILED;
+    default: return EXIT_USAGE;
+    }
+}
+
+static int check(const char *path)
+{
+    struct certificates *certificates = NULL;
+    uint8_t ticket_keys[TICKET_KEYS_SIZE] = {0}; /* nobody connects to them */
+    struct conf *conf = NULL;
+    int result = load(path, &conf);
+
+    if (result)
+        return result;
+    log_open((enum log_level)conf->log_level, conf->log_json);
+    if (conf->certificate_count && certificates_load(conf, ticket_keys, stderr, &certificates))
+        result = EXIT_USAGE;
+    else
+        conf_print(conf, stdout);
+    if (certificates)
+        certificates_free(&certificates);
+    conf_free(&conf);
+    if (fflush(stdout)) {
+        fprintf(stderr, "can't write: %s\n", strerror(errno));
+        result = EXIT_FAILED;
+    }
+    return result;
+}
+
+static int run(const char *path)
+{
+    struct conf *conf = NULL;
+    int result = load(path, &conf);
+
+    if (result)
+        return result;
+    log_open((enum log_level)conf->log_level, conf->log_json);
+    result = server_run(conf) ? EXIT_FAILED : EXIT_FINE;
+    conf_free(&conf);
+    return result;
+}
+
+static int usage(const char *what, const char *which)
+{
+    fprintf(stderr, "sipward: %s%s; sipward --help shows how it is used\n", what, which);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return usage("a configuration file is missing", "");
+    if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        fputs(help, stdout);
+        return EXIT_FINE;
+    }
+    if (argc == 2 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
+        puts("sipward " SIPWARD_VERSION);
+        return EXIT_FINE;
+    }
+    if (argv[1][0] == '-')
+        return usage("unknown option ", argv[1]);
+    if (!strcmp(argv[1], "check")) {
+        if (argc != 3)
+            return usage("check takes one FILE", "");
+        return check(argv[2]);
+    }
+    if (argc != 2)
+        return usage("one FILE at a time, not also ", argv[2]);
+    return run(argv[1]);
+}

@@ -1,0 +1,519 @@
+#include "server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core_view.h"
+#include "proxy/log.h"
+#include "proxy/registrar.h"
+#include "proxy/value.h"
+#include "wheel.h"
+#include "worker.h"
+#include "ws/ws.h"
+
+enum {
+    CONNECTIONS_CAP = 1048576,
+    DESCRIPTORS_RESERVE = 64,      /* of the process */
+    DESCRIPTORS_FOR_A_WORKER = 32, /* loop, core sockets, what libraries open */
+    REGISTRAR_MESSAGES_MAX = 16384,
+};
+
+struct server {
+    const struct conf *conf;
+    struct core_view core;
+    uint8_t random_key[1][32];
+    struct worker_shared shared;
+    struct worker *workers[CONF_WORKERS_MAX];
+
+    uv_loop_t loop;
+    uv_async_t changed;
+    uv_signal_t signals[3];
+    struct wheel wheel;
+    struct registrar *registrar;
+    bool stopping, ending;
+    struct worker_totals totals;
+};
+
+static const char *const kinds[] = {
+    [CONF_TLS] = "tls",
+    [CONF_WSS] = "wss",
+    [CONF_TCP] = "tcp",
+    [CONF_WS] = "ws",
+};
+
+/* ---- what the system gives ---- */
+
+/* As many descriptors as are useful and allowed. Returns the maximum of connections. */
+static unsigned connections_max(const struct conf *conf)
+{
+    rlim_t reserve = DESCRIPTORS_RESERVE + DESCRIPTORS_FOR_A_WORKER * (rlim_t)conf->workers +
+                     (rlim_t)conf->workers * conf->listener_count;
+    rlim_t wanted = conf->limits.connections ? conf->limits.connections : CONNECTIONS_CAP;
+    struct rlimit limit;
+
+    if (wanted > CONNECTIONS_CAP)
+        wanted = CONNECTIONS_CAP;
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return 0;
+    if (limit.rlim_cur < wanted + reserve) {
+        limit.rlim_cur = limit.rlim_max < wanted + reserve ? limit.rlim_max : wanted + reserve;
+        if (setrlimit(RLIMIT_NOFILE, &limit))
+            getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur <= reserve)
+        return 0;
+    if (limit.rlim_cur - reserve >= wanted)
+        return (unsigned)wanted;
+    if (conf->limits.connections)
+        log_event(LOG_WARNING, "limits.connections is more than the system allows",
+                  LOG_NUMBER("connections", conf->limits.connections),
+                  LOG_NUMBER("descriptors", (int64_t)limit.rlim_cur),
+                  LOG_TEXT("remedy", STR("ulimit -n, or LimitNOFILE= of the unit")));
+    return (unsigned)(limit.rlim_cur - reserve);
+}
+
+/* Could this address be had, and by nobody else? SO_REUSEPORT lets workers share a port, and would
+ * let a second sipward share it too, unnoticed: so one look without it. */
+static int address_probe(int type, const struct sockaddr *address, bool both_families)
+{
+    socklen_t len =
+        address->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    const int on = 1, v6only = !both_families;
+    int fd = socket(address->sa_family, type | SOCK_CLOEXEC, 0);
+    int err = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (type == SOCK_STREAM) /* connections of an earlier run may still be in TIME_WAIT */
+        err = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (!err && address->sa_family == AF_INET6)
+        err = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+    if (!err)
+        err = bind(fd, address, len);
+    if (err)
+        err = -errno;
+    close(fd);
+    return err;
+}
+
+static void listener_text(const struct conf_listener *listener, char text[CORE_ADDR_TEXT])
+{
+    struct core_addr addr = {.kind = CORE_UDP};
+
+    if (listener->any) {
+        snprintf(text, CORE_ADDR_TEXT, "%u", ntohs(listener->address.in6.sin6_port));
+        return;
+    }
+    if (listener->address.sa.sa_family == AF_INET)
+        addr.in = listener->address.in;
+    else
+        addr.in6 = listener->address.in6;
+    core_addr_text(&addr, text);
+}
+
+static const char *listener_remedy(int err)
+{
+    switch (err) {
+    case -EACCES:
+        return "ports below 1024 need root, CAP_NET_BIND_SERVICE, or sysctl "
+               "net.ipv4.ip_unprivileged_port_start=0";
+    case -EADDRINUSE: return "another program, or another sipward, has it: ss -ltnp shows which";
+    case -EADDRNOTAVAIL: return "this machine has no such address: ip address shows those it has";
+    default: return "";
+    }
+}
+
+static int listeners_probe(const struct conf *conf)
+{
+    int failed = 0;
+
+    for (unsigned i = 0; i < conf->listener_count; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        int err = address_probe(SOCK_STREAM, &listener->address.sa, listener->any);
+        char text[CORE_ADDR_TEXT];
+
+        if (!err || (err == -EAFNOSUPPORT && listener->any))
+            continue; /* no IPv6 here: the listener takes IPv4 then */
+        if (err == -EADDRNOTAVAIL && listener->any)
+            continue;
+        listener_text(listener, text);
+        fprintf(stderr, "%s:%d: listen: %s %s: %s%s%s\n", conf->path, listener->line,
+                kinds[listener->kind], text, strerror(-err), *listener_remedy(err) ? ": " : "",
+                listener_remedy(err));
+        failed = -1;
+    }
+    return failed;
+}
+
+static const char *core_remedy(int err)
+{
+    switch (err) {
+    case -EADDRINUSE: return ": is the PBX on this machine? set core: ADDRESS:PORT";
+    case -EADDRNOTAVAIL: return ": this machine has no such address; set core: ADDRESS:PORT";
+    case -EACCES: return ": ports below 1024 need root or CAP_NET_BIND_SERVICE";
+    default: return "";
+    }
+}
+
+static int core_probe(const struct core_addr *local)
+{
+    char text[CORE_ADDR_TEXT];
+    int err = address_probe(SOCK_DGRAM, &local->sa, false);
+
+    if (!err)
+        return 0;
+    core_addr_text(local, text);
+    fprintf(stderr, "core %s: %s%s\n", text, strerror(-err), core_remedy(err));
+    return -1;
+}
+
+static int addresses_probe(const struct server *server)
+{
+    int err = listeners_probe(server->conf);
+
+    if (server->core.local4.in.sin_port)
+        err |= core_probe(&server->core.local4);
+    if (server->core.local6.in6.sin6_port)
+        err |= core_probe(&server->core.local6);
+    return err;
+}
+
+/* ---- the embedded registrar ---- */
+
+static void registrar_delivered(void *context, const struct core_addr *from, char *bytes,
+                                size_t len)
+{
+    struct server *server = context;
+
+    (void)from;
+    if (server->registrar)
+        registrar_receive(server->registrar, bytes, len, uv_now(&server->loop));
+}
+
+static void registrar_sends(void *context, struct str bytes)
+{
+    struct server *server = context;
+    unsigned owner = core_owner(bytes, server->conf->workers);
+    const struct core_addr from = {.kind = CORE_EMBEDDED};
+
+    mailbox_post(worker_mailbox(server->workers[owner]), &from, bytes);
+}
+
+static int registrar_open(struct server *server)
+{
+    struct registrar_options options = {
+        .conf = server->conf, .send = registrar_sends, .context = server};
+    int err;
+
+    if (server->conf->backend_count)
+        return 0;
+    err = wheel_open(&server->loop, &server->wheel);
+    if (err)
+        return err;
+    options.timers = server->wheel.timers;
+    err = registrar_create(&options, &server->registrar);
+    if (!err)
+        err = mailbox_open(&server->loop, REGISTRAR_MESSAGES_MAX, registrar_delivered, server,
+                           &server->shared.registrar);
+    return err;
+}
+
+/* Nothing is sent to workers from here on. Its mailbox stays until they have ended. */
+static void registrar_close(struct server *server)
+{
+    if (server->registrar)
+        registrar_destroy(&server->registrar);
+    wheel_close(&server->wheel);
+}
+
+/* ---- workers ---- */
+
+static int workers_start(struct server *server)
+{
+    const char *errors, *said = "";
+    int err = 0;
+
+    for (unsigned i = 0; i < server->conf->workers && !err; i++) {
+        err = worker_start(&server->shared, i, &server->workers[i]);
+        if (err)
+            fprintf(stderr, "worker %u: %s\n", i, strerror(-err));
+    }
+    for (unsigned i = 0; i < server->conf->workers && server->workers[i]; i++) {
+        if (worker_wait(server->workers[i], &errors) == WORKER_READY)
+            continue;
+        err = -EIO;
+        if (strcmp(said, errors) != 0) /* all workers meet the same mistakes */
+            fputs(errors, stderr);
+        said = errors;
+    }
+    return err;
+}
+
+static bool workers_all(const struct server *server, enum worker_state state)
+{
+    for (unsigned i = 0; i < server->conf->workers; i++)
+        if (server->workers[i] && worker_state(server->workers[i]) != state)
+            return false;
+    return true;
+}
+
+static void totals_add(struct worker_totals *sum, const struct worker_totals *more)
+{
+    sum->proxy.requests_access += more->proxy.requests_access;
+    sum->proxy.requests_core += more->proxy.requests_core;
+    sum->proxy.responses_access += more->proxy.responses_access;
+    sum->proxy.responses_core += more->proxy.responses_core;
+    sum->proxy.rejected += more->proxy.rejected;
+    sum->proxy.dropped_broken += more->proxy.dropped_broken;
+    sum->proxy.dropped_stray += more->proxy.dropped_stray;
+    sum->proxy.dropped_foreign += more->proxy.dropped_foreign;
+    sum->proxy.tokens_refused += more->proxy.tokens_refused;
+    sum->proxy.flows_opened += more->proxy.flows_opened;
+    sum->proxy.flows_closed += more->proxy.flows_closed;
+    sum->core_received += more->core_received;
+    sum->core_sent += more->core_sent;
+    sum->core_dropped += more->core_dropped;
+    sum->mailbox_dropped += more->mailbox_dropped;
+}
+
+static void workers_join(struct server *server)
+{
+    for (unsigned i = 0; i < server->conf->workers; i++) {
+        struct worker_totals totals = {0};
+
+        worker_destroy(&server->workers[i], &totals);
+        totals_add(&server->totals, &totals);
+    }
+}
+
+static void workers_end(struct server *server)
+{
+    for (unsigned i = 0; i < server->conf->workers; i++)
+        if (server->workers[i])
+            worker_end(server->workers[i]);
+}
+
+/* ---- the main loop ---- */
+
+static void loop_handles_close(struct server *server)
+{
+    registrar_close(server);
+    mailbox_close(&server->shared.registrar);
+    uv_close((uv_handle_t *)&server->changed, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(server->signals); i++)
+        uv_close((uv_handle_t *)&server->signals[i], NULL);
+}
+
+/* A worker went on. All of them idle: nobody posts any more, so they can end. */
+static void worker_changed(uv_async_t *changed)
+{
+    struct server *server = changed->data;
+
+    if (server->stopping && !server->ending && workers_all(server, WORKER_IDLE)) {
+        server->ending = true;
+        registrar_close(server);
+        workers_end(server);
+    } else if (server->ending && workers_all(server, WORKER_ENDED)) {
+        workers_join(server); /* before the handle that they tell this by is closed */
+        loop_handles_close(server);
+    }
+}
+
+static void stop(uv_signal_t *handle, int signum)
+{
+    struct server *server = handle->data;
+    struct str name = signum == SIGINT ? STR("SIGINT") : STR("SIGTERM");
+
+    if (server->stopping) {
+        log_event(LOG_WARNING, "stopped at once by a second signal", LOG_TEXT("signal", name));
+        _exit(1);
+    }
+    server->stopping = true;
+    log_event(LOG_INFO, "stopping", LOG_TEXT("signal", name),
+              LOG_NUMBER("connections", atomic_load(&server->shared.connections)));
+    for (unsigned i = 0; i < server->conf->workers; i++)
+        worker_stop(server->workers[i]);
+}
+
+static void reload(uv_signal_t *handle, int signum)
+{
+    (void)handle;
+    (void)signum;
+    log_event(LOG_WARNING, "SIGHUP: this version reads its file at start only; restart it");
+}
+
+static int loop_open(struct server *server)
+{
+    int err = uv_loop_init(&server->loop);
+
+    if (err)
+        return err;
+    err = uv_async_init(&server->loop, &server->changed, worker_changed);
+    if (err) {
+        uv_loop_close(&server->loop);
+        return err;
+    }
+    server->changed.data = server;
+    for (size_t i = 0; i < ARRAY_LEN(server->signals); i++) {
+        uv_signal_init(&server->loop, &server->signals[i]);
+        server->signals[i].data = server;
+    }
+    return 0;
+}
+
+static int signals_start(struct server *server)
+{
+    int err = uv_signal_start(&server->signals[0], stop, SIGINT);
+
+    if (!err)
+        err = uv_signal_start(&server->signals[1], stop, SIGTERM);
+    if (!err)
+        err = uv_signal_start(&server->signals[2], reload, SIGHUP);
+    return err;
+}
+
+/* ---- what it says ---- */
+
+static void log_core(const struct server *server)
+{
+    const struct core_addr *locals[] = {&server->core.local4, &server->core.local6};
+    char text[CORE_ADDR_TEXT];
+
+    if (!server->conf->backend_count) {
+        log_event(LOG_INFO, "embedded registrar", LOG_TEXT("domain", str_of(server->conf->domain)),
+                  LOG_NUMBER("users", server->conf->user_count));
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(locals); i++)
+        if (locals[i]->in.sin_port) { /* at the same place in both families */
+            core_addr_text(locals[i], text);
+            log_event(LOG_INFO, "core", LOG_TEXT("address", str_of(text)));
+        }
+    for (unsigned i = 0; i < server->core.backend_count; i++) {
+        core_addr_text(&server->core.backends[i], text);
+        log_event(LOG_INFO, "backend", LOG_TEXT("name", str_of(server->conf->backends[i].host)),
+                  LOG_TEXT("address", str_of(text)));
+    }
+}
+
+static void log_start(const struct server *server)
+{
+    char text[CORE_ADDR_TEXT];
+
+    log_event(LOG_INFO, "sipward starts", LOG_TEXT("version", STR(SIPWARD_VERSION)),
+              LOG_NUMBER("workers", server->conf->workers),
+              LOG_NUMBER("connections-max", server->shared.connections_max));
+    for (unsigned i = 0; i < server->conf->listener_count; i++) {
+        listener_text(&server->conf->listeners[i], text);
+        log_event(LOG_INFO, "listening",
+                  LOG_TEXT("kind", str_of(kinds[server->conf->listeners[i].kind])),
+                  LOG_TEXT("address", str_of(text)));
+    }
+    log_core(server);
+}
+
+static void log_stopped(const struct worker_totals *totals)
+{
+    const struct proxy_counters *proxy = &totals->proxy;
+
+    log_event(LOG_INFO, "stopped", LOG_NUMBER("flows", (int64_t)proxy->flows_opened),
+              LOG_NUMBER("requests-access", (int64_t)proxy->requests_access),
+              LOG_NUMBER("requests-core", (int64_t)proxy->requests_core),
+              LOG_NUMBER("responses-access", (int64_t)proxy->responses_access),
+              LOG_NUMBER("responses-core", (int64_t)proxy->responses_core),
+              LOG_NUMBER("rejected", (int64_t)proxy->rejected),
+              LOG_NUMBER("broken", (int64_t)proxy->dropped_broken),
+              LOG_NUMBER("stray", (int64_t)proxy->dropped_stray),
+              LOG_NUMBER("foreign", (int64_t)proxy->dropped_foreign),
+              LOG_NUMBER("tokens-refused", (int64_t)proxy->tokens_refused),
+              LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
+              LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),
+              LOG_NUMBER("datagrams-dropped", (int64_t)totals->core_dropped),
+              LOG_NUMBER("handover-dropped", (int64_t)totals->mailbox_dropped));
+}
+
+/* ---- all together ---- */
+
+static int shared_init(struct server *server)
+{
+    struct worker_shared *shared = &server->shared;
+    const struct conf *conf = server->conf;
+
+    shared->conf = conf;
+    shared->core = &server->core;
+    shared->workers = server->workers;
+    shared->worker_count = conf->workers;
+    shared->changed = &server->changed;
+    shared->token_keys = conf->flow_token_key_count ? conf->flow_token_keys : server->random_key;
+    shared->token_key_count = conf->flow_token_key_count ? conf->flow_token_key_count : 1;
+    if (getrandom(server->random_key, sizeof(server->random_key), 0) < 0 ||
+        getrandom(&shared->instance, sizeof(shared->instance), 0) < 0 ||
+        getrandom(shared->ticket_keys, sizeof(shared->ticket_keys), 0) < 0) {
+        fprintf(stderr, "no random numbers: %s\n", strerror(errno));
+        return -1;
+    }
+    shared->connections_max = connections_max(conf);
+    if (!shared->connections_max) {
+        fprintf(stderr, "too few file descriptors for one connection: raise ulimit -n\n");
+        return -1;
+    }
+    return uv_mutex_init(&shared->start_mutex);
+}
+
+/* From here to the end of a clean stop. */
+static int serve(struct server *server)
+{
+    int err = registrar_open(server);
+
+    if (!err)
+        err = signals_start(server);
+    if (err)
+        fprintf(stderr, "can't start: %s\n", strerror(-err));
+    if (!err)
+        err = workers_start(server);
+    if (err) { /* none of them serves yet */
+        workers_end(server);
+        workers_join(server);
+        loop_handles_close(server);
+        uv_run(&server->loop, UV_RUN_DEFAULT);
+        return 1;
+    }
+    log_start(server);
+    for (unsigned i = 0; i < server->conf->workers; i++)
+        worker_run(server->workers[i]);
+    log_event(LOG_INFO, "sipward is ready");
+    uv_run(&server->loop, UV_RUN_DEFAULT);
+    log_stopped(&server->totals);
+    return 0;
+}
+
+int server_run(const struct conf *conf)
+{
+    static struct server server; /* large; one in a process */
+    int result = 1;
+
+    server = (struct server){.conf = conf};
+    signal(SIGPIPE, SIG_IGN);
+    if (shared_init(&server))
+        return 1;
+    sip_values_init();
+    ws_init();
+    if (core_view_find(conf, stderr, &server.core) || addresses_probe(&server))
+        goto done;
+    if (loop_open(&server)) {
+        fprintf(stderr, "can't make an event loop\n");
+        goto done;
+    }
+    result = serve(&server);
+    if (uv_loop_close(&server.loop))
+        log_event(LOG_ERROR, "a handle of the main loop was left open");
+done:
+    uv_mutex_destroy(&server.shared.start_mutex);
+    return result;
+}

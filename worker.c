@@ -1,0 +1,488 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <openssl/crypto.h>
+#include <openssl/provider.h>
+
+#include "proxy/core_udp.h"
+#include "proxy/log.h"
+#include "tls/listener.h"
+#include "tls/stream.h"
+#include "wheel.h"
+#include "ws/ws.h"
+
+enum {
+    MAILBOX_MESSAGES_MAX = 8192,
+    STOP_LOOK_MS = 10, /* how often a stopping worker looks whether it is done */
+};
+
+enum command { COMMAND_NONE, COMMAND_STOP, COMMAND_END };
+
+struct worker {
+    struct worker_shared *shared;
+    unsigned number;
+    uv_thread_t thread;
+    uv_sem_t ready, go;
+    bool run; /* written before `go` is posted */
+    char *errors;
+    size_t errors_len;
+    _Atomic enum worker_state state;
+    _Atomic enum command command;
+    struct worker_totals totals; /* read after the thread's return */
+
+    /* The thread's own from here on. */
+    OSSL_LIB_CTX *openssl;
+    OSSL_PROVIDER *provider;
+    struct certificates *certificates;
+    uv_loop_t loop;
+    bool loop_open, control_open, quiet;
+    uv_async_t control;
+    uv_timer_t stop_timer;
+    uint64_t stop_deadline;
+    struct wheel wheel;
+    struct proxy *proxy;
+    struct streams *streams;
+    struct ws *ws;
+    struct mailbox *mailbox;
+    struct core_udp *udp4, *udp6;
+    struct listener *listeners[CONF_LISTENERS_MAX];
+};
+
+static void state_set(struct worker *worker, enum worker_state state)
+{
+    atomic_store(&worker->state, state);
+    uv_async_send(worker->shared->changed);
+}
+
+/* ---- the core side ---- */
+
+static void core_deliver(struct worker *worker, const struct core_addr *from, char *bytes,
+                         size_t len)
+{
+    if (worker->proxy && !worker->quiet)
+        proxy_receive_core(worker->proxy, from, bytes, len, uv_now(&worker->loop));
+}
+
+static void mailbox_delivered(void *context, const struct core_addr *from, char *bytes, size_t len)
+{
+    core_deliver(context, from, bytes, len);
+}
+
+static void datagram_received(void *context, const struct core_addr *from, char *bytes, size_t len)
+{
+    struct worker *worker = context;
+    unsigned owner = core_owner((struct str){bytes, len}, worker->shared->worker_count);
+
+    if (owner == worker->number)
+        core_deliver(worker, from, bytes, len);
+    else
+        mailbox_post(worker->shared->workers[owner]->mailbox, from, (struct str){bytes, len});
+}
+
+/* A full mailbox loses messages as a network would: who sent them sends again. */
+static int core_send(void *context, const struct core_addr *to, struct str bytes)
+{
+    struct worker *worker = context;
+    struct core_udp *udp;
+    unsigned owner;
+
+    if (worker->quiet)
+        return -EPIPE;
+    switch (to->kind) {
+    case CORE_UDP:
+        udp = to->sa.sa_family == AF_INET ? worker->udp4 : worker->udp6;
+        return udp ? core_udp_send(udp, to, bytes) : -EPIPE;
+    case CORE_EMBEDDED:
+        if (!worker->shared->registrar)
+            return -EPIPE;
+        return mailbox_post(worker->shared->registrar, to, bytes);
+    case CORE_SELF: /* through the mailbox even if it is this worker's: never from inside a send */
+        owner = core_owner(bytes, worker->shared->worker_count);
+        return mailbox_post(worker->shared->workers[owner]->mailbox, to, bytes);
+    }
+    return -EPIPE;
+}
+
+/* ---- the access side ---- */
+
+static void accepted(void *context, const struct conf_listener *conf, int fd,
+                     const struct sockaddr *peer, const struct sockaddr *local)
+{
+    struct worker *worker = context;
+
+    switch (conf->kind) {
+    case CONF_TLS:
+    case CONF_TCP: streams_accept(worker->streams, conf->kind == CONF_TLS, fd, peer, local); break;
+    case CONF_WSS:
+    case CONF_WS: ws_accept(worker->ws, conf->kind == CONF_WSS, fd, peer, local); break;
+    }
+}
+
+static void timers_changed(void *context)
+{
+    (void)context; /* the wheel is set before the loop waits */
+}
+
+/* ---- start ---- */
+
+static int openssl_open(struct worker *worker, FILE *errors)
+{
+    worker->openssl = OSSL_LIB_CTX_new();
+    if (worker->openssl)
+        worker->provider = OSSL_PROVIDER_load(worker->openssl, "default");
+    if (!worker->provider) {
+        fprintf(errors, "OpenSSL: no library context, or its default provider can't be loaded\n");
+        return -EIO;
+    }
+    OSSL_LIB_CTX_set0_default(worker->openssl);
+    if (!worker->shared->conf->certificate_count)
+        return 0;
+    return certificates_load(worker->shared->conf, worker->shared->ticket_keys, errors,
+                             &worker->certificates);
+}
+
+static int core_open(struct worker *worker, const struct core_addr *local, struct core_udp **out)
+{
+    struct core_udp_options options = {
+        .loop = &worker->loop, .local = local, .received = datagram_received, .context = worker};
+
+    return core_udp_open(&options, out);
+}
+
+static int sides_open(struct worker *worker)
+{
+    struct worker_shared *shared = worker->shared;
+    const struct core_view *core = shared->core;
+    const struct streams_options streams = {
+        .loop = &worker->loop,
+        .proxy = worker->proxy,
+        .timers = worker->wheel.timers,
+        .timers_changed = timers_changed,
+        .context = worker,
+        .conf = shared->conf,
+        .certificates = worker->certificates,
+        .connections = &shared->connections,
+    };
+    const struct ws_options ws = {
+        .loop = &worker->loop,
+        .proxy = worker->proxy,
+        .timers = worker->wheel.timers,
+        .timers_changed = timers_changed,
+        .context = worker,
+        .conf = shared->conf,
+        .certificates = worker->certificates,
+        .ticket_keys = shared->ticket_keys,
+        .connections = &shared->connections,
+    };
+    int err = streams_create(&streams, &worker->streams);
+
+    if (!err) {
+        uv_mutex_lock(&shared->start_mutex);
+        err = ws_create(&ws, &worker->ws);
+        uv_mutex_unlock(&shared->start_mutex);
+    }
+    if (!err && core->local4.in.sin_port)
+        err = core_open(worker, &core->local4, &worker->udp4);
+    if (!err && core->local6.in6.sin6_port)
+        err = core_open(worker, &core->local6, &worker->udp6);
+    return err;
+}
+
+static int listeners_open(struct worker *worker, FILE *errors)
+{
+    const struct conf *conf = worker->shared->conf;
+
+    for (unsigned i = 0; i < conf->listener_count; i++) {
+        const struct listener_options options = {
+            .loop = &worker->loop,
+            .conf = &conf->listeners[i],
+            .connections = &worker->shared->connections,
+            .connections_max = worker->shared->connections_max,
+            .accepted = accepted,
+            .context = worker,
+        };
+        int err = listener_open(&options, &worker->listeners[i]);
+
+        if (err) {
+            fprintf(errors, "%s:%d: listen: %s\n", conf->path, conf->listeners[i].line,
+                    strerror(-err));
+            return err;
+        }
+    }
+    return 0;
+}
+
+static void control_received(uv_async_t *control);
+
+static int loop_open(struct worker *worker)
+{
+    int err = uv_loop_init(&worker->loop);
+
+    if (err)
+        return err;
+    worker->loop_open = true;
+    err = uv_async_init(&worker->loop, &worker->control, control_received);
+    if (err)
+        return err;
+    worker->control_open = true;
+    worker->control.data = worker;
+    uv_timer_init(&worker->loop, &worker->stop_timer);
+    worker->stop_timer.data = worker;
+    err = wheel_open(&worker->loop, &worker->wheel);
+    if (!err)
+        err = mailbox_open(&worker->loop, MAILBOX_MESSAGES_MAX, mailbox_delivered, worker,
+                           &worker->mailbox);
+    return err;
+}
+
+static int set_up(struct worker *worker, FILE *errors)
+{
+    const struct worker_shared *shared = worker->shared;
+    struct proxy_options proxy = {
+        .conf = shared->conf,
+        .core = shared->core,
+        .worker = (uint8_t)worker->number,
+        .flows_max = shared->connections_max, /* any worker may get all of them */
+        .token_keys = shared->token_keys,
+        .token_key_count = shared->token_key_count,
+        .instance = shared->instance,
+        .core_send = core_send,
+        .context = worker,
+    };
+    int err = openssl_open(worker, errors);
+
+    if (err)
+        return err; /* and said why */
+    err = loop_open(worker);
+    if (!err) {
+        proxy.timers = worker->wheel.timers;
+        err = proxy_create(&proxy, &worker->proxy);
+    }
+    if (!err)
+        err = sides_open(worker);
+    if (err) {
+        fprintf(errors, "a worker can't start: %s\n", strerror(-err));
+        return err;
+    }
+    return listeners_open(worker, errors);
+}
+
+/* ---- stop ---- */
+
+static void listeners_close(struct worker *worker)
+{
+    for (unsigned i = 0; i < worker->shared->conf->listener_count; i++)
+        if (worker->listeners[i])
+            listener_close(&worker->listeners[i]);
+}
+
+/* Nothing is posted by this worker from here on, whatever its timers still do. */
+static void be_quiet(struct worker *worker)
+{
+    const struct core_udp *const udp[] = {worker->udp4, worker->udp6};
+
+    worker->quiet = true;
+    for (size_t i = 0; i < ARRAY_LEN(udp); i++)
+        if (udp[i]) {
+            worker->totals.core_received += core_udp_counters(udp[i])->received;
+            worker->totals.core_sent += core_udp_counters(udp[i])->sent;
+            worker->totals.core_dropped += core_udp_counters(udp[i])->send_dropped;
+        }
+    core_udp_close(&worker->udp4);
+    core_udp_close(&worker->udp6);
+}
+
+static void connections_close(struct worker *worker)
+{
+    streams_close(worker->streams);
+    ws_close(worker->ws);
+}
+
+/* Two times to wait for: open transactions to end, then connections to close. */
+static void stop_look(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    bool closing = !worker->stop_deadline;
+
+    if (!closing &&
+        (!proxy_transactions(worker->proxy) || uv_now(&worker->loop) >= worker->stop_deadline)) {
+        worker->stop_deadline = 0;
+        connections_close(worker);
+        closing = true;
+    }
+    if (!closing || streams_count(worker->streams) || ws_count(worker->ws))
+        return;
+    uv_timer_stop(timer);
+    be_quiet(worker);
+    state_set(worker, WORKER_IDLE);
+}
+
+static void stop_begin(struct worker *worker)
+{
+    listeners_close(worker);
+    proxy_drain(worker->proxy);
+    uv_update_time(&worker->loop);
+    worker->stop_deadline = uv_now(&worker->loop) + worker->shared->conf->limits.stop_timeout_ms;
+    uv_timer_start(&worker->stop_timer, stop_look, 0, STOP_LOOK_MS);
+}
+
+/* Close every handle, so that the loop ends. Everything may be missing: also for a failed start. */
+static void tear_down(struct worker *worker)
+{
+    listeners_close(worker);
+    be_quiet(worker);
+    if (worker->proxy)
+        worker->totals.proxy = *proxy_counters(worker->proxy);
+    if (worker->mailbox)
+        worker->totals.mailbox_dropped = mailbox_dropped(worker->mailbox);
+    if (worker->ws)
+        ws_destroy(&worker->ws);
+    if (worker->streams)
+        streams_destroy(&worker->streams);
+    if (worker->proxy)
+        proxy_destroy(&worker->proxy);
+    wheel_close(&worker->wheel);
+    mailbox_close(&worker->mailbox);
+    if (worker->control_open) {
+        uv_close((uv_handle_t *)&worker->control, NULL);
+        uv_close((uv_handle_t *)&worker->stop_timer, NULL);
+        worker->control_open = false;
+    }
+}
+
+static void control_received(uv_async_t *control)
+{
+    struct worker *worker = control->data;
+
+    switch (atomic_exchange(&worker->command, COMMAND_NONE)) {
+    case COMMAND_STOP: stop_begin(worker); break;
+    case COMMAND_END: tear_down(worker); break;
+    case COMMAND_NONE: break;
+    }
+}
+
+static void release(struct worker *worker)
+{
+    if (worker->loop_open) {
+        uv_run(&worker->loop, UV_RUN_DEFAULT); /* what was closed says good-bye */
+        if (uv_loop_close(&worker->loop))
+            log_event(LOG_ERROR, "a handle of a worker was left open",
+                      LOG_NUMBER("worker", worker->number));
+    }
+    if (worker->certificates)
+        certificates_free(&worker->certificates);
+    if (worker->openssl) {
+        OPENSSL_thread_stop_ex(worker->openssl);
+        OSSL_LIB_CTX_set0_default(NULL);
+        OSSL_PROVIDER_unload(worker->provider);
+        OSSL_LIB_CTX_free(worker->openssl);
+    }
+}
+
+static void thread_main(void *context)
+{
+    struct worker *worker = context;
+    FILE *errors = open_memstream(&worker->errors, &worker->errors_len);
+    int err = errors ? set_up(worker, errors) : -ENOMEM;
+
+    if (errors)
+        fclose(errors); /* the text is complete now */
+    atomic_store(&worker->state, err ? WORKER_FAILED : WORKER_READY);
+    uv_sem_post(&worker->ready);
+    uv_sem_wait(&worker->go);
+    if (!err && worker->run) {
+        atomic_store(&worker->state, WORKER_RUNNING);
+        uv_run(&worker->loop, UV_RUN_DEFAULT); /* until tear_down() */
+    } else {
+        tear_down(worker);
+    }
+    release(worker);
+    state_set(worker, WORKER_ENDED);
+}
+
+/* ---- the main thread's ---- */
+
+int worker_start(struct worker_shared *shared, unsigned number, struct worker **out)
+{
+    struct worker *worker = calloc(1, sizeof(*worker));
+    int err;
+
+    if (!worker)
+        return -ENOMEM;
+    worker->shared = shared;
+    worker->number = number;
+    err = uv_sem_init(&worker->ready, 0);
+    if (err)
+        goto no_ready;
+    err = uv_sem_init(&worker->go, 0);
+    if (err)
+        goto no_go;
+    err = uv_thread_create(&worker->thread, thread_main, worker);
+    if (err)
+        goto no_thread;
+    *out = worker;
+    return 0;
+no_thread:
+    uv_sem_destroy(&worker->go);
+no_go:
+    uv_sem_destroy(&worker->ready);
+no_ready:
+    free(worker);
+    return err;
+}
+
+enum worker_state worker_wait(struct worker *worker, const char **errors)
+{
+    uv_sem_wait(&worker->ready);
+    *errors = worker->errors ? worker->errors : "out of memory\n";
+    return atomic_load(&worker->state);
+}
+
+void worker_run(struct worker *worker)
+{
+    worker->run = true;
+    uv_sem_post(&worker->go);
+}
+
+void worker_stop(struct worker *worker)
+{
+    atomic_store(&worker->command, COMMAND_STOP);
+    uv_async_send(&worker->control);
+}
+
+void worker_end(struct worker *worker)
+{
+    if (!worker->run) {
+        uv_sem_post(&worker->go);
+        return;
+    }
+    atomic_store(&worker->command, COMMAND_END);
+    uv_async_send(&worker->control);
+}
+
+enum worker_state worker_state(const struct worker *worker)
+{
+    return atomic_load(&worker->state);
+}
+
+struct mailbox *worker_mailbox(const struct worker *worker)
+{
+    return worker->mailbox;
+}
+
+void worker_destroy(struct worker **worker, struct worker_totals *totals)
+{
+    if (!*worker)
+        return;
+    uv_thread_join(&(*worker)->thread);
+    if (totals)
+        *totals = (*worker)->totals;
+    uv_sem_destroy(&(*worker)->go);
+    uv_sem_destroy(&(*worker)->ready);
+    free((*worker)->errors);
+    free(*worker);
+    *worker = NULL;
+}

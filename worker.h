@@ -1,0 +1,62 @@
+/* A worker: a thread with its own loop, OpenSSL library context, timers, proxy, listeners,
+ * connections and sockets of the core side.
+ *
+ * Life: worker_start() .. worker_wait() .. worker_run() .. worker_stop() .. WORKER_IDLE ..
+ *       worker_end() .. WORKER_ENDED .. worker_destroy(). A worker posts to other mailboxes, and
+ *       may be posted to, until it is idle; so all must be idle before any is ended.
+ * Threads: these functions are the main thread's. Each change of state is told by
+ *          uv_async_send(shared->changed). */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <uv.h>
+
+#include "mailbox.h"
+#include "proxy/proxy.h"
+#include "tls/certificate.h"
+
+struct worker;
+
+/* What all workers have in common. Immutable while they run, but for what is atomic. */
+struct worker_shared {
+    const struct conf *conf;
+    const struct core_view *core;
+    const uint8_t (*token_keys)[32];
+    unsigned token_key_count;
+    uint32_t instance;
+    uint8_t ticket_keys[TICKET_KEYS_SIZE];
+    atomic_uint connections;
+    unsigned connections_max;
+    struct mailbox *registrar; /* of the embedded registrar; NULL: there is none */
+    struct worker **workers;   /* worker_count; each is complete before any runs */
+    unsigned worker_count;
+    uv_mutex_t start_mutex; /* for what must be made one after another */
+    uv_async_t *changed;
+};
+
+enum worker_state {
+    WORKER_STARTING,
+    WORKER_FAILED,
+    WORKER_READY, /* all sockets are open, nothing is served yet */
+    WORKER_RUNNING,
+    WORKER_IDLE,  /* stopped: no connection is left, and it will post nothing any more */
+    WORKER_ENDED, /* the thread is about to return */
+};
+
+struct worker_totals {
+    struct proxy_counters proxy;
+    uint64_t core_received, core_sent, core_dropped, mailbox_dropped;
+};
+
+int worker_start(struct worker_shared *shared, unsigned number, struct worker **out);
+/* Wait until it is WORKER_READY or WORKER_FAILED. errors: lines that say why, or "". */
+enum worker_state worker_wait(struct worker *worker, const char **errors);
+void worker_run(struct worker *worker);
+/* Begin to stop: no new connections or requests, and an end to the open ones within their time. */
+void worker_stop(struct worker *worker);
+void worker_end(struct worker *worker); /* of an idle one, or one that never ran */
+enum worker_state worker_state(const struct worker *worker);
+struct mailbox *worker_mailbox(const struct worker *worker);
+/* Wait for the thread's return and free all. totals may be NULL. */
+void worker_destroy(struct worker **worker, struct worker_totals *totals);

@@ -173,33 +173,28 @@ bool location_uri_equal(const struct sip_uri *a, const struct sip_uri *b)
 
 /* ---- bindings ---- */
 
-static void binding_unlink(struct binding *binding)
+/* Take a binding out of its AOR's list. */
+static struct binding *binding_unlink(struct binding **link)
 {
-    struct aor *aor = binding->aor;
-    struct binding **link = &aor->bindings;
+    struct binding *binding = *link;
 
-    while (*link != binding)
-        link = &(*link)->next;
     *link = binding->next;
-    aor->count--;
-    timer_stop(aor->location->options.timers, &binding->expiry);
-}
-
-static void binding_free(struct binding *binding)
-{
-    binding_unlink(binding);
-    free(binding);
+    binding->aor->count--;
+    timer_stop(binding->aor->location->options.timers, &binding->expiry);
+    return binding;
 }
 
 void location_destroy(struct location **location)
 {
-    if (!*location)
+    struct location *gone = *location;
+
+    if (!gone)
         return;
-    for (unsigned i = 0; i < (*location)->aor_count; i++)
-        while ((*location)->aors[i].bindings)
-            binding_free((*location)->aors[i].bindings);
-    free((*location)->aors);
-    free(*location);
+    for (unsigned i = 0; i < gone->aor_count; i++)
+        while (gone->aors[i].bindings)
+            free(binding_unlink(&gone->aors[i].bindings));
+    free(gone->aors);
+    free(gone);
     *location = NULL;
 }
 
@@ -207,9 +202,12 @@ static void binding_expired(struct timer *timer, uint64_t now)
 {
     struct binding *binding = (struct binding *)((char *)timer - offsetof(struct binding, expiry));
     const struct location_options *options = &binding->aor->location->options;
+    struct binding **link = &binding->aor->bindings;
 
     (void)now;
-    binding_unlink(binding);
+    while (*link != binding)
+        link = &(*link)->next;
+    (void)binding_unlink(link);
     options->expired(options->context, binding);
     free(binding);
 }
@@ -218,7 +216,7 @@ static struct str text_take(char **at, struct str s)
 {
     struct str copy = {s.p ? *at : NULL, s.len};
 
-    if (s.len)
+    if (s.p && s.len)
         memcpy(*at, s.p, s.len);
     *at += s.len;
     return copy;
@@ -271,13 +269,15 @@ static bool binding_matches(const struct binding *binding, const struct contact_
     return same;
 }
 
-static struct binding *binding_find(const struct aor *aor, const struct contact_change *change,
-                                    struct arena *arena)
+/* Where the list has it; at the end of the list (*link NULL): nowhere. */
+static struct binding **binding_find(struct aor *aor, const struct contact_change *change,
+                                     struct arena *arena)
 {
-    for (struct binding *binding = aor->bindings; binding; binding = binding->next)
-        if (binding_matches(binding, change, arena))
-            return binding;
-    return NULL;
+    struct binding **link = &aor->bindings;
+
+    while (*link && !binding_matches(*link, change, arena))
+        link = &(*link)->next;
+    return link;
 }
 
 /* -ESTALE: the binding is newer than the request. -EALREADY: it is what this request made. */
@@ -306,11 +306,11 @@ static void binding_enter(struct aor *aor, struct binding *binding, unsigned exp
 static void bindings_trim(struct aor *aor, struct location_update *update)
 {
     while (aor->count > aor->location->options.conf->registrar.max_bindings) {
-        struct binding *last = aor->bindings;
+        struct binding **link = &aor->bindings;
 
-        while (last->next)
-            last = last->next;
-        binding_free(last);
+        while ((*link)->next)
+            link = &(*link)->next;
+        free(binding_unlink(link));
         update->replaced++;
     }
 }
@@ -323,7 +323,7 @@ static int update_prepare(struct aor *aor, struct arena *arena,
 
     for (unsigned i = 0; i < update->change_count; i++) {
         const struct contact_change *change = &update->changes[i];
-        struct binding *old = binding_find(aor, change, arena);
+        const struct binding *old = *binding_find(aor, change, arena);
         int err = old ? order_check(old, update) : 0;
 
         if (err == -ESTALE)
@@ -347,20 +347,20 @@ int location_update(struct aor *aor, struct arena *arena, struct location_update
 
     for (unsigned i = 0; !err && i < update->change_count; i++) {
         const struct contact_change *change = &update->changes[i];
-        struct binding *old = binding_find(aor, change, arena);
+        struct binding **link = binding_find(aor, change, arena);
+        bool found = *link;
 
-        if (old && !made[i] && order_check(old, update))
+        if (found && !made[i] && order_check(*link, update))
             continue; /* seen already */
-        if (old)
-            binding_free(old);
+        if (found)
+            free(binding_unlink(link));
         if (made[i]) {
             binding_enter(aor, made[i], change->expires_s, now);
-            made[i] = NULL;
+            *(found ? &update->refreshed : &update->added) += 1;
+        } else if (found) {
+            update->removed++;
         }
-        if (!old && change->expires_s)
-            update->added++;
-        else if (old)
-            *(change->expires_s ? &update->refreshed : &update->removed) += 1;
+        made[i] = NULL;
     }
     if (!err)
         bindings_trim(aor, update);
@@ -375,11 +375,12 @@ int location_clear(struct aor *aor, struct location_update *update)
     for (const struct binding *binding = aor->bindings; binding; binding = binding->next)
         if (order_check(binding, update) == -ESTALE)
             return -ESTALE;
-    for (struct binding *binding = aor->bindings, *next; binding; binding = next) {
-        next = binding->next;
-        if (order_check(binding, update) == -EALREADY)
+    for (struct binding **link = &aor->bindings; *link;) {
+        if (order_check(*link, update) == -EALREADY) {
+            link = &(*link)->next;
             continue;
-        binding_free(binding);
+        }
+        free(binding_unlink(link));
         update->removed++;
     }
     return 0;
@@ -387,9 +388,9 @@ int location_clear(struct aor *aor, struct location_update *update)
 
 bool location_remove(struct aor *aor, uint64_t id)
 {
-    for (struct binding *binding = aor->bindings; binding; binding = binding->next) {
-        if (binding->id == id) {
-            binding_free(binding);
+    for (struct binding **link = &aor->bindings; *link; link = &(*link)->next) {
+        if ((*link)->id == id) {
+            free(binding_unlink(link));
             return true;
         }
     }

@@ -1,5 +1,5 @@
-/* What the files of the embedded registrar share: registrar.c (receives, REGISTER, who may do
- * what) and fork.c (calls to the bindings of an AOR). */
+/* What the files of the embedded registrar share: registrar.c (receives, who may do what),
+ * register.c (REGISTER) and fork.c (calls to the bindings of an AOR). */
 #pragma once
 
 #include "proxy/digest.h"
@@ -31,6 +31,32 @@ struct registrar {
 };
 
 extern const struct hop edge_hop;
+
+/* ---- registrar.c ---- */
+
+/* An answer of our own. Its header lines are in registrar->extra. */
+struct answer {
+    int status; /* 0: none, the request has been forwarded */
+    const char *reason;
+};
+
+#define ANSWER(status, reason) ((struct answer){status, reason})
+
+bool host_is_ours(const struct registrar *registrar, struct str host);
+/* Option tags of header `id` that are not `known`: into an Unsupported header (V6). */
+bool options_unsupported(struct registrar *registrar, const struct sip_msg *request,
+                         enum header_id id, const struct str *known, size_t known_count);
+/* Who sends this? `claimed` is the user that it says it is, for the challenge. Status 0: *out is
+ * authenticated, and the credentials are in header *index (S3). */
+struct answer authenticate(struct registrar *registrar, const struct sip_msg *request,
+                           struct str claimed, uint64_t now, struct aor **out, unsigned *index);
+/* Log that somebody was refused. `user` is who it claims to be. */
+void refused_log(const struct sip_msg *request, struct str user, const char *reason);
+
+/* ---- register.c ---- */
+
+struct answer register_handle(struct registrar *registrar, const struct sip_msg *request,
+                              const struct sip_uri *target, uint64_t now);
 
 /* ---- fork.c ---- */
 

@@ -302,14 +302,14 @@ static void binding_enter(struct aor *aor, struct binding *binding, unsigned exp
     timer_start(location->options.timers, &binding->expiry, binding->expires_at, binding_expired);
 }
 
-/* Bindings beyond the limit, the oldest first. */
+/* Bindings beyond the limit: the oldest are last. */
 static void bindings_trim(struct aor *aor, struct location_update *update)
 {
-    while (aor->count > aor->location->options.conf->registrar.max_bindings) {
-        struct binding **link = &aor->bindings;
+    struct binding **link = &aor->bindings;
 
-        while ((*link)->next)
-            link = &(*link)->next;
+    for (unsigned n = aor->location->options.conf->registrar.max_bindings; *link && n; n--)
+        link = &(*link)->next;
+    while (*link) {
         free(binding_unlink(link));
         update->replaced++;
     }

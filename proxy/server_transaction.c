@@ -206,8 +206,8 @@ void server_transactions_destroy(struct transactions *transactions)
 {
     struct server_transaction *server, *next;
 
-    HASH_ITER (hh, transactions->servers, server, next)
-        server_transaction_drop(server);
+    HASH_ITER(hh, transactions->servers, server, next)
+    server_transaction_drop(server);
 }
 
 static void end_fire(struct timer *timer, uint64_t now)
@@ -248,7 +248,7 @@ static bool is_echoed(const struct sip_msg *request, unsigned index)
 
 static struct str copy_to(char **at, struct str s)
 {
-    struct str copy = {*at, s.len};
+    struct str copy = {s.p ? *at : NULL, s.len}; /* no To tag stays no To tag */
 
     if (s.len)
         memcpy(*at, s.p, s.len);

@@ -1,5 +1,61 @@
 #include "transaction_harness.h"
 
+static char client_id[TRANSACTION_ID_SIZE];
+
+static const char *request_text(const char *method)
+{
+    static char text[2048];
+
+    (void)snprintf(text, sizeof(text),
+                   "%s sip:bob@10.0.0.5 SIP/2.0\r\n"
+                   "Via: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK%s.0123456789abcdef\r\n"
+                   "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKclient\r\n"
+                   "Route: <sip:one@10.0.0.5;lr>\r\n"
+                   "Route: <sip:two@10.0.0.6;lr>\r\n"
+                   "Max-Forwards: 69\r\n"
+                   "From: \"A: \" <sip:alice@example.com>;tag=from\r\n"
+                   "To: <sip:bob@example.com>\r\n"
+                   "Call-ID: call@example.com\r\n"
+                   "CSeq: 7 %s\r\n"
+                   "Require: 100rel\r\n"
+                   "Content-Length: 4\r\n\r\nbody",
+                   method, client_id, method);
+    return text;
+}
+
+static struct client_transaction *client_of(enum sip_method method, const char *name, struct hop to)
+{
+    struct client_transaction *client = NULL;
+
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, &client), 0);
+    client_transaction_id(client, client_id);
+    client_transaction_send(client, method, str_of(request_text(name)), now);
+    assert_true(hop_eq(client_transaction_hop(client), &to));
+    return client;
+}
+
+/* A response to the client transaction that was made last. */
+static int respond_from(struct hop from, int status, const char *method)
+{
+    struct sip_msg *response =
+        scan("SIP/2.0 %d Whatever\r\n"
+             "Via: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK%s.0123456789abcdef\r\n"
+             "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKclient\r\n"
+             "From: \"A: \" <sip:alice@example.com>;tag=from\r\n"
+             "To: <sip:bob@example.com>;tag=to\r\n"
+             "Call-ID: call@example.com\r\n"
+             "CSeq: 7 %s\r\n"
+             "Content-Length: 0\r\n\r\n",
+             status, client_id, method);
+
+    return transactions_response(table, response, &from, now);
+}
+
+static int respond(int status, const char *method)
+{
+    return respond_from(pbx(), status, method);
+}
+
 /* ---- INVITE ---- */
 
 TEST(invite_is_sent_again_with_doubled_time_until_it_fails) /* T1, T5 */

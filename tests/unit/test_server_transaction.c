@@ -2,6 +2,34 @@
 
 #define INVITE "z9hG4bKinvite"
 
+/* A request as it comes in; ACK and CANCEL of an INVITE have its branch. */
+static struct sip_msg *request(const char *method, const char *branch)
+{
+    return scan("%s sip:bob@example.com SIP/2.0\r\n"
+                "Via: SIP/2.0/UDP pbx.example.com:5060;branch=%s\r\n"
+                "Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKother\r\n"
+                "From: <sip:alice@example.com>;tag=from\r\n"
+                "To: <sip:bob@example.com>\r\n"
+                "Call-ID: call@example.com\r\n"
+                "CSeq: 7 %s\r\n"
+                "Max-Forwards: 70\r\n"
+                "Timestamp: 54\r\n"
+                "Content-Length: 0\r\n\r\n",
+                method, branch, method);
+}
+
+static struct server_transaction *server_of(const char *method, const char *branch, struct hop from)
+{
+    struct server_transaction *server = NULL;
+
+    assert_false(transactions_absorb(table, request(method, branch), &from, now));
+    assert_int_equal(server_transaction_create(table, request(method, branch), &from, &user, &owner,
+                                               now, &server),
+                     0);
+    assert_int_equal(server_transaction_status(server), 0);
+    return server;
+}
+
 static bool absorb(const char *method, const char *branch, struct hop from)
 {
     return transactions_absorb(table, request(method, branch), &from, now);

@@ -235,6 +235,16 @@ int listener_open(const struct listener_options *options, struct listener **out)
     return 0;
 }
 
+uint16_t listener_port(const struct listener *listener)
+{
+    union conf_sockaddr local = {0};
+    socklen_t len = sizeof(local);
+
+    if (getsockname(listener->fd, &local.sa, &len))
+        return 0;
+    return ntohs(local.sa.sa_family == AF_INET6 ? local.in6.sin6_port : local.in.sin_port);
+}
+
 void listener_close(struct listener **listener)
 {
     struct listener *closing = *listener;

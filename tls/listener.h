@@ -36,4 +36,5 @@ struct listener_options {
 int listener_probe(const struct conf_listener *conf);
 /* -EADDRINUSE, -EACCES (port below 1024), -EADDRNOTAVAIL, ... as the system says it. */
 int listener_open(const struct listener_options *options, struct listener **out);
-void listener_close(struct listener **listener); /* a NULL *listener is fine */
+uint16_t listener_port(const struct listener *listener); /* bound: port 0 becomes a free one */
+void listener_close(struct listener **listener);         /* a NULL *listener is fine */

@@ -2,9 +2,11 @@
  *
  * Algorithms: MD5 and SHA-256, qop=auth, or none as RFC 2617 allows old clients. Credentials made
  * with either are taken from a user whose password, or whose hash of that kind, is in the file.
- * What is offered is narrower, because of what clients do with two challenges (tried with each):
- *   - baresip 1.0.0 (libre 1.1.0) gives up when any challenge is not MD5, wherever it stands;
- *   - JsSIP 3.13 and SIP.js 0.21 see the last challenge only, and know MD5 only.
+ * What is offered is narrower, because of what clients do with two challenges:
+ *   - baresip 1.0.0 (libre 1.1.0) gives up when any challenge is not MD5, wherever it stands
+ *     (tried);
+ *   - JsSIP 3.13 and SIP.js 0.21 see the last challenge only, and know MD5 only (their code);
+ *   - Linphone 5.1 takes SHA-256 with MD5 behind it (tried).
  * So one MD5 challenge for a user with a password; SHA-256 is offered to those for whom the file
  * has ha1_sha256, before MD5 where both can be offered, as RFC 8760 2.4 prefers.
  *

@@ -34,7 +34,7 @@ struct worker {
     struct worker_totals totals; /* read after the thread's return */
 
     /* The thread's own from here on. */
-    OSSL_LIB_CTX *openssl;
+    OSSL_LIB_CTX *openssl, *openssl_before;
     OSSL_PROVIDER *provider;
     struct certificates *certificates;
     uv_loop_t loop;
@@ -137,7 +137,7 @@ static int openssl_open(struct worker *worker, FILE *errors)
         fprintf(errors, "OpenSSL: no library context, or its default provider can't be loaded\n");
         return -EIO;
     }
-    OSSL_LIB_CTX_set0_default(worker->openssl);
+    worker->openssl_before = OSSL_LIB_CTX_set0_default(worker->openssl);
     if (!worker->shared->conf->certificate_count)
         return 0;
     return certificates_load(worker->shared->conf, worker->shared->ticket_keys, errors,
@@ -375,9 +375,11 @@ static void release(struct worker *worker)
     if (worker->certificates)
         certificates_free(&worker->certificates);
     if (worker->openssl) {
+        if (worker->openssl_before) /* OpenSSL does not free a context that is the default */
+            OSSL_LIB_CTX_set0_default(worker->openssl_before);
         OPENSSL_thread_stop_ex(worker->openssl);
-        OSSL_LIB_CTX_set0_default(NULL);
-        OSSL_PROVIDER_unload(worker->provider);
+        if (worker->provider)
+            OSSL_PROVIDER_unload(worker->provider);
         OSSL_LIB_CTX_free(worker->openssl);
     }
 }

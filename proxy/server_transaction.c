@@ -248,10 +248,11 @@ static bool is_echoed(const struct sip_msg *request, unsigned index)
 
 static struct str copy_to(char **at, struct str s)
 {
-    struct str copy = {s.p ? *at : NULL, s.len}; /* no To tag stays no To tag */
+    struct str copy = {*at, s.len};
 
-    if (s.len)
-        memcpy(*at, s.p, s.len);
+    if (!s.p)
+        return s; /* no To tag stays no To tag */
+    memcpy(*at, s.p, s.len);
     *at += s.len;
     return copy;
 }

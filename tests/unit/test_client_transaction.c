@@ -769,6 +769,49 @@ TEST(destroy_ends_everything_without_callbacks)
     timers_destroy(&timers);
 }
 
+TEST(full_heap_fails_a_client_transaction_from_the_next_timers_run)
+{
+    struct hop to = pbx();
+    struct client_transaction *client;
+
+    (void)state;
+    for (unsigned at = 1; at <= 2; at++) { /* the slots; the transaction */
+        begin();
+        memory_fails(at, 1);
+        assert_int_equal(client_transaction_create(table, &to, &user, &owner, &client), -ENOMEM);
+        memory_is_back();
+        end();
+    }
+    begin();
+    memory_fails(3, 1);
+    (void)client_of(SIP_INVITE, "INVITE", to); /* no copy of the request: it is not sent at all */
+    memory_is_back();
+    CHECK_QUIET();
+    assert_int_equal(sent_count, 0);
+    clock_to(0);
+    CHECK_EVENT(0, "failed -12");
+    CHECK_EVENT(0, "ended");
+    end();
+}
+
+TEST(cancel_without_memory_for_its_reason_goes_without) /* T4 */
+{
+    struct client_transaction *client;
+
+    (void)state;
+    begin();
+    client = client_of(SIP_INVITE, "INVITE", pbx());
+    memory_fails(1, 1);
+    assert_int_equal(respond(180, "INVITE"), 0); /* the shorter copy is not to be had either */
+    client_transaction_cancel_with(client, STR("Reason: SIP;cause=200\r\n"), now);
+    memory_is_back();
+    CHECK_EVENT(0, "180");
+    CHECK_SENT("CANCEL", 0);
+    assert_null(strstr(sent[1].text, "Reason"));
+    client_transaction_drop(client);
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -801,6 +844,8 @@ int main(void)
         cmocka_unit_test(client_transactions_are_limited),
         cmocka_unit_test(client_transaction_may_be_dropped_in_any_callback),
         cmocka_unit_test(destroy_ends_everything_without_callbacks),
+        cmocka_unit_test(full_heap_fails_a_client_transaction_from_the_next_timers_run),
+        cmocka_unit_test(cancel_without_memory_for_its_reason_goes_without),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

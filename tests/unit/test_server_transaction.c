@@ -525,6 +525,74 @@ TEST(destroy_ends_everything_without_callbacks)
     timers_destroy(&timers);
 }
 
+TEST(full_heap_refuses_a_transaction_and_harms_no_other)
+{
+    enum { COUNT = 2000 };
+    static bool there[COUNT];
+    struct server_transaction *server;
+    struct hop from = pbx();
+    unsigned refused = 0;
+    char branch[32];
+
+    (void)state;
+    for (unsigned every = 1; every < 8; every++) { /* the hash table's own growth fails as well */
+        begin_with(COUNT);
+        memory_fails(every, every);
+        for (unsigned i = 0; i < COUNT; i++) {
+            (void)snprintf(branch, sizeof(branch), "z9hG4bK%u", i);
+            int err = server_transaction_create(table, request("OPTIONS", branch), &from, &user,
+                                                &owner, now, &server);
+            assert_true(!err || err == -ENOMEM);
+            there[i] = !err;
+            refused += err != 0;
+        }
+        memory_is_back();
+        for (unsigned i = 0; i < COUNT; i++) {
+            (void)snprintf(branch, sizeof(branch), "z9hG4bK%u", i);
+            assert_int_equal(absorb("OPTIONS", branch, from), there[i]);
+        }
+        transactions_destroy(&table);
+        timers_destroy(&timers);
+    }
+    assert_true(refused > COUNT);
+}
+
+TEST(response_without_memory_for_its_copy_is_sent_once) /* T8 */
+{
+    struct server_transaction *server;
+
+    (void)state;
+    begin();
+    server = server_of("INVITE", INVITE, pbx());
+    memory_fails(1, 1);
+    respond_486(server);
+    memory_is_back();
+    assert_true(absorb("INVITE", INVITE, pbx()));
+    clock_to(32000);
+    CHECK_SENT("SIP/2.0 486", 0);
+    CHECK_EVENT(32000, "server ended");
+    end();
+}
+
+TEST(table_without_memory_is_not_made)
+{
+    struct transactions_options options = {.max = 1, .send = record_send};
+    struct transactions *none = NULL;
+    unsigned at = 1;
+
+    (void)state;
+    assert_int_equal(timers_create(0, &timers), 0);
+    options.timers = timers;
+    for (int err = -ENOMEM; err; at++) {
+        memory_fails(at, UINT16_MAX);
+        err = transactions_create(&options, &none);
+        memory_is_back();
+        assert_true(err == -ENOMEM || (!err && at == 4));
+    }
+    transactions_destroy(&none);
+    timers_destroy(&timers);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -547,6 +615,9 @@ int main(void)
         cmocka_unit_test(thousands_of_transactions_are_told_apart),
         cmocka_unit_test(server_transaction_may_be_dropped_in_its_server_ended),
         cmocka_unit_test(destroy_ends_everything_without_callbacks),
+        cmocka_unit_test(full_heap_refuses_a_transaction_and_harms_no_other),
+        cmocka_unit_test(response_without_memory_for_its_copy_is_sent_once),
+        cmocka_unit_test(table_without_memory_is_not_made),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,6 +107,52 @@ static const struct transaction_user user = {
     .server_ended = on_server_ended,
 };
 
+/* ---- memory that is not there ---- */
+
+/* The linker leads all allocations here (--wrap). Each `fail_every`-th one fails from the
+ * `fail_at`-th on; fail_at 0: none. */
+static unsigned allocations, fail_at, fail_every;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+
+static bool allocation_fails(void)
+{
+    allocations++;
+    return fail_at && allocations >= fail_at && (allocations - fail_at) % fail_every == 0;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return allocation_fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return allocation_fails() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+    return allocation_fails() ? NULL : __real_realloc(p, size);
+}
+
+static void memory_fails(unsigned at, unsigned every)
+{
+    allocations = 0;
+    fail_at = at;
+    fail_every = every;
+}
+
+static void memory_is_back(void)
+{
+    fail_at = 0;
+}
+
 /* ---- the clock ---- */
 
 enum { BEGIN = 1000000 };

@@ -299,6 +299,42 @@ static struct str line_next(struct str *rest, struct str *end)
     return text;
 }
 
+/* Bytes of `s` before a flow token's secret part; all of it, if there is none: a long word of
+ * base64url after "sip:" or "flow=". What names worker and slot is shown, the MAC is not. */
+static size_t token_shown(struct str s, size_t *token_end)
+{
+    enum { TOKEN_LEN_MIN = 32, TOKEN_LEN_SHOWN = 8 };
+    static const char base64url[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    size_t begin = 0;
+
+    for (size_t i = 0; i <= s.len; i++) {
+        if (i < s.len && s.p[i] && strchr(base64url, s.p[i]))
+            continue;
+        if (i - begin >= TOKEN_LEN_MIN && begin && strchr(":=", s.p[begin - 1])) {
+            *token_end = i;
+            return begin + TOKEN_LEN_SHOWN;
+        }
+        begin = i + 1;
+    }
+    *token_end = s.len;
+    return s.len;
+}
+
+static void add_message_line(struct line *line, struct str s)
+{
+    size_t shown, end;
+
+    do {
+        shown = token_shown(s, &end);
+        add_text(line, (struct str){s.p, shown}, log_json);
+        if (shown < end)
+            add(line, STR("…"));
+        s.p += end;
+        s.len -= end;
+    } while (s.len && !line->cut);
+}
+
 static void add_message(struct line *line, struct str message)
 {
     bool hiding = false;
@@ -316,7 +352,7 @@ static void add_message(struct line *line, struct str message)
         }
         if (!log_json)
             add(line, text.len ? STR("\n    ") : STR("\n"));
-        add_text(line, hiding ? (struct str){text.p, shown} : text, log_json);
+        add_message_line(line, hiding ? (struct str){text.p, shown} : text);
         if (hiding)
             add(line, STR(" (hidden)"));
         if (log_json)

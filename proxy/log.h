@@ -3,8 +3,9 @@
  *   2026-11-23T09:48:00.123Z info  flow opened flow=2.17 peer=192.0.2.7:50123 transport=TLS
  *
  * A line is one write(2). Messages are never logged above debug level; log_message() takes
- * the values of Authorization and Proxy-Authorization out first (X5).
- * Threads: all functions may be called from any thread; log_open() before the first thread. */
+ * the values of Authorization and Proxy-Authorization, media keys and the secret part of flow
+ * tokens out first (X5). Threads: all functions may be called from any thread; log_open() before
+ * the first thread. */
 #pragma once
 
 #include <stdbool.h>

@@ -198,6 +198,23 @@ static void credentials_and_keys_are_hidden_in_messages(void **state) /* X5 */
         }
 }
 
+static void flow_tokens_are_cut_in_messages(void **state) /* X5 */
+{
+    (void)state;
+    for (int json = 0; json < 2; json++) {
+        capture_begin(LOG_DEBUG, json);
+        log_message("received", STR("2.17"),
+                    STR("BYE sip:bob@h;flow=EgADAAAAUjq9xgAAAABzaXA6Ym9iQHkuaW52YWxp;x SIP/2.0\r\n"
+                        "Route: <sip:EQACAAAAb3WBGgAAAAAc-0YPct0WUTpb@h;lr>, <sip:carol@h>\r\n"
+                        "Call-ID: 0123456789012345678901234567890123456789\r\n\r\n"));
+        const char *text = capture_end();
+
+        assert_non_null(strstr(text, "BYE sip:bob@h;flow=EgADAAAA…;x SIP/2.0"));
+        assert_non_null(strstr(text, "Route: <sip:EQACAAAA…@h;lr>, <sip:carol@h>"));
+        assert_non_null(strstr(text, "Call-ID: 0123456789012345678901234567890123456789"));
+    }
+}
+
 static void challenges_are_shown(void **state)
 {
     (void)state;
@@ -253,6 +270,7 @@ int main(void)
         cmocka_unit_test(long_values_and_lines_are_cut_and_stay_well_formed),
         cmocka_unit_test(events_above_the_level_are_silent),
         cmocka_unit_test(credentials_and_keys_are_hidden_in_messages),
+        cmocka_unit_test(flow_tokens_are_cut_in_messages),
         cmocka_unit_test(challenges_are_shown),
         cmocka_unit_test(a_message_is_indented_lines_or_one_json_string),
         cmocka_unit_test(the_largest_message_is_cut),

@@ -54,12 +54,17 @@ __attribute__((format(printf, 3, 4))) static int mistake(const struct loading *l
     return -EINVAL;
 }
 
+/* `more`: the date or name that it is about; NULL: none. */
 static void warning(const struct loading *loading, const char *what, const char *file,
                     const char *more)
 {
-    if (loading->errors)
+    if (!loading->errors)
+        return;
+    if (more)
         log_event(LOG_WARNING, what, LOG_TEXT("file", str_of(file)),
-                  LOG_TEXT("certificate", str_of(more)));
+                  LOG_TEXT("value", str_of(more)));
+    else
+        log_event(LOG_WARNING, what, LOG_TEXT("file", str_of(file)));
 }
 
 static const char *openssl_reason(void)

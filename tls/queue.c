@@ -19,7 +19,7 @@ int queue_add(struct queue *queue, struct str bytes, size_t limit)
     }
     while (size - queue->end < bytes.len)
         size *= 2;
-    if (size != queue->size) {
+    if (!queue->base || size != queue->size) {
         base = realloc(queue->base, size);
         if (!base)
             return -ENOMEM;

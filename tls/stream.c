@@ -324,7 +324,10 @@ static void stream_failed(struct stream *stream, ssize_t err)
 {
     char reason[REASON_SIZE];
 
-    error_reason(&stream->channel, err, reason);
+    if (err == -EPROTO && stream->state == STREAM_HANDSHAKE) /* the line says TLS already */
+        snprintf(reason, sizeof(reason), "%s", stream->channel.error);
+    else
+        error_reason(&stream->channel, err, reason);
     queue_clear(&stream->queue);
     stream_end(stream, reason, err == -EPROTO || err == 0 ? END_PROPERLY : END_AT_ONCE);
     /* It ended of its own: nothing to wait for, once what we had to say is said. */
@@ -562,7 +565,8 @@ static void stream_open(struct stream *stream)
         socket_text(&stream->peer.sa, peer);
         log_event(LOG_WARNING, "connection refused: no room for its flow",
                   LOG_TEXT("peer", str_of(peer)),
-                  LOG_TEXT("reason", str_of(strerrordesc_np(-err))));
+                  LOG_TEXT("reason",
+                           str_of(err == -EMFILE ? "the flow table is full" : "out of memory")));
         stream_end(stream, "no room for its flow", END_PROPERLY);
         return;
     }

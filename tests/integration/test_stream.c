@@ -115,7 +115,8 @@ TEST(more_records_than_one_wake_up_reads_are_all_taken) /* F1 */
 
 static void big_message(enum conf_listener_kind kind, const struct client_options *options)
 {
-    const size_t len = 5 + 65000;
+    static const char head[] = {'9', '6', '5', '0', '\n'};
+    const size_t len = sizeof(head) + 65000;
     char *message = malloc(len);
     struct client client;
     struct edge edge;
@@ -123,7 +124,7 @@ static void big_message(enum conf_listener_kind kind, const struct client_option
     assert_non_null(message);
     for (size_t i = 0; i < len; i++)
         message[i] = (char)('a' + i % 23);
-    memcpy(message, "9650\n", 5);
+    memcpy(message, head, sizeof(head));
     edge_setup(&edge);
     edge_start(&edge, kind, "127.0.0.1");
     client_open(&client, &edge, options);

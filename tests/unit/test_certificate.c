@@ -178,27 +178,26 @@ static void client_run(struct client *client, const struct certificates *table)
 }
 
 static const struct {
-    const char *what, *name, *sigalgs;
+    const char *what, *name, *sigalgs, *names, *host;
     int version;
-    const char *names, *host;
     bool rsa;
 } choices[] = {
-    {"no name",             NULL,                 NULL,             0,              "sip.example.com",   "-",                  false},
-    {"a name of nobody",    "sip.invalid",        NULL,             0,              "sip.example.com",   "-",                  false},
-    {"EC before RSA",       "sip.example.com",    NULL,             0,              "sip.example.com",   "sip.example.com",    false},
-    {"whatever the case",   "SIP.Example.COM",    NULL,             0,              "sip.example.com",   "SIP.Example.COM",    false},
-    {"EC in TLS 1.2",       "sip.example.com",    NULL,             TLS1_2_VERSION, "sip.example.com",   "sip.example.com",
+    {"no name",             NULL,                 NULL,             "sip.example.com",   "-",                  0,              false},
+    {"a name of nobody",    "sip.invalid",        NULL,             "sip.example.com",   "-",                  0,              false},
+    {"EC before RSA",       "sip.example.com",    NULL,             "sip.example.com",   "sip.example.com",    0,              false},
+    {"whatever the case",   "SIP.Example.COM",    NULL,             "sip.example.com",   "SIP.Example.COM",    0,              false},
+    {"EC in TLS 1.2",       "sip.example.com",    NULL,             "sip.example.com",   "sip.example.com",    TLS1_2_VERSION,
      false                                                                                                                          },
-    {"RSA if no ECDSA",     "sip.example.com",    "RSA-PSS+SHA256", 0,              "sip.example.com",
-     "sip.example.com",                                                                                                        true },
-    {"RSA without a name",  NULL,                 "RSA-PSS+SHA256", 0,              "sip.example.com",   "-",                  true },
-    {"wildcard",            "a.example.org",      NULL,             0,              "*.example.org",     "a.example.org",      false},
-    {"wildcard, one label", "a.b.example.org",    NULL,             0,              "sip.example.com",   "-",                  false},
-    {"wildcard, no dot",    "example.org",        NULL,             0,              "sip.example.com",   "-",                  false},
-    {"no blank in it",      "a b.example.org",    NULL,             0,              "sip.example.com",   "-",                  false},
-    {"another certificate", "other.example.net",  NULL,             0,              "other.example.net", "other.example.net",
+    {"RSA if no ECDSA",     "sip.example.com",    "RSA-PSS+SHA256", "sip.example.com",   "sip.example.com",
+     0,                                                                                                                        true },
+    {"RSA without a name",  NULL,                 "RSA-PSS+SHA256", "sip.example.com",   "-",                  0,              true },
+    {"wildcard",            "a.example.org",      NULL,             "*.example.org",     "a.example.org",      0,              false},
+    {"wildcard, one label", "a.b.example.org",    NULL,             "sip.example.com",   "-",                  0,              false},
+    {"wildcard, no dot",    "example.org",        NULL,             "sip.example.com",   "-",                  0,              false},
+    {"no blank in it",      "a b.example.org",    NULL,             "sip.example.com",   "-",                  0,              false},
+    {"another certificate", "other.example.net",  NULL,             "other.example.net", "other.example.net",  0,
      true                                                                                                                           },
-    {"its second name",     "second.example.net", NULL,             0,              "other.example.net", "second.example.net",
+    {"its second name",     "second.example.net", NULL,             "other.example.net", "second.example.net", 0,
      true                                                                                                                           },
 };
 

@@ -18,6 +18,7 @@
 #include "ws/ws.h"
 
 enum {
+    SIGNAL_ECHO_MS = 500,
     CONNECTIONS_CAP = 1048576,
     DESCRIPTORS_RESERVE = 64,      /* of the process */
     DESCRIPTORS_FOR_A_WORKER = 32, /* loop, core sockets, what libraries open */
@@ -37,6 +38,7 @@ struct server {
     struct wheel wheel;
     struct registrar *registrar;
     bool stopping, ending;
+    uint64_t stopping_since; /* of the loop clock */
     struct worker_totals totals;
 };
 
@@ -331,10 +333,14 @@ static void stop(uv_signal_t *handle, int signum)
     struct str name = signum == SIGINT ? STR("SIGINT") : STR("SIGTERM");
 
     if (server->stopping) {
+        /* timeout(1) and shells signal the process and its group: both are the first one. */
+        if (uv_now(handle->loop) - server->stopping_since < SIGNAL_ECHO_MS)
+            return;
         log_event(LOG_WARNING, "stopped at once by a second signal", LOG_TEXT("signal", name));
         _exit(1);
     }
     server->stopping = true;
+    server->stopping_since = uv_now(handle->loop);
     log_event(LOG_INFO, "stopping", LOG_TEXT("signal", name),
               LOG_NUMBER("connections", atomic_load(&server->shared.connections)));
     for (unsigned i = 0; i < server->conf->workers; i++)

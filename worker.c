@@ -308,7 +308,7 @@ static void stop_look(uv_timer_t *timer)
     bool closing = !worker->stop_deadline;
 
     if (!closing &&
-        (!proxy_transactions(worker->proxy) || uv_now(&worker->loop) >= worker->stop_deadline)) {
+        (!proxy_unanswered(worker->proxy) || uv_now(&worker->loop) >= worker->stop_deadline)) {
         worker->stop_deadline = 0;
         connections_close(worker);
         closing = true;

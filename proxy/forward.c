@@ -106,6 +106,17 @@ static void drop_client(struct forward *forward)
     forward->client = NULL;
 }
 
+size_t forwards_unanswered(const struct proxy *proxy)
+{
+    const struct forward *forward;
+    size_t count = 0;
+
+    DL_FOREACH(proxy->forwards, forward)
+    if (forward->server && server_transaction_status(forward->server) < 200)
+        count++;
+    return count;
+}
+
 void forwards_destroy(struct proxy *proxy)
 {
     struct forward *forward, *next;
@@ -209,6 +220,19 @@ static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct h
                   LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
 }
 
+/* Why it is cancelled goes on: a call that was answered elsewhere is no missed one (RFC 3326 2). */
+static struct str reasons(struct proxy *proxy, const struct sip_msg *cancel)
+{
+    struct str lines = STR("");
+
+    for (int i = -1; (i = sip_find_name(cancel, STR("Reason"), (unsigned)(i + 1))) >= 0;) {
+        struct str more = arena_printf(&proxy->arena, STR_FMT "Reason: " STR_FMT "\r\n",
+                                       STR_ARG(lines), STR_ARG(cancel->headers[i].value));
+        lines = more.p ? more : lines;
+    }
+    return lines;
+}
+
 /* CANCEL is hop by hop (T4). */
 static void cancel_receive(struct proxy *proxy, struct sip_msg *cancel, const struct hop *reply_to,
                            uint64_t now)
@@ -227,7 +251,7 @@ static void cancel_receive(struct proxy *proxy, struct sip_msg *cancel, const st
         return;
     forward->cancelled = true;
     if (forward->client)
-        client_transaction_cancel(forward->client, now);
+        client_transaction_cancel_with(forward->client, reasons(proxy, cancel), now);
 }
 
 static void timer_c_fire(struct timer *timer, uint64_t now)

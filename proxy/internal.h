@@ -115,4 +115,5 @@ void request_receive(struct proxy *proxy, struct sip_msg *request, const struct 
 void response_receive(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
                       uint64_t now);
 void forwards_flow_closed(struct proxy *proxy, struct flow *flow, uint64_t now); /* T6 */
+size_t forwards_unanswered(const struct proxy *proxy);
 void forwards_destroy(struct proxy *proxy);

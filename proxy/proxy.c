@@ -147,7 +147,7 @@ static int receive(struct proxy *proxy, const struct hop *from, char *bytes, siz
         proxy->counters.dropped_broken++;
         log_event(LOG_INFO, "message dropped", LOG_TEXT("flow", hop_text(from, text)),
                   LOG_TEXT("reason", str_of(msg->error ? msg->error : "not SIP")));
-        return -EPROTO;
+        return msg->status ? 0 : -EPROTO; /* a broken response costs nobody the connection (V5) */
     }
     if (status > 0) {
         bool answerable = sip_answerable(msg);
@@ -267,6 +267,11 @@ void proxy_drain(struct proxy *proxy)
 size_t proxy_transactions(const struct proxy *proxy)
 {
     return transactions_count(proxy->transactions);
+}
+
+size_t proxy_unanswered(const struct proxy *proxy)
+{
+    return forwards_unanswered(proxy);
 }
 
 const struct proxy_counters *proxy_counters(const struct proxy *proxy)

@@ -56,8 +56,11 @@ int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t n
 void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char *bytes, size_t len,
                         uint64_t now);
 
-/* Stop taking new requests (503) and tell how many transactions are still open. */
+/* Stop taking new requests (503). */
 void proxy_drain(struct proxy *proxy);
+/* Requests that still wait for their final response: what a stop gives some time. */
+size_t proxy_unanswered(const struct proxy *proxy);
+/* All transactions, those too that only wait for retransmissions. */
 size_t proxy_transactions(const struct proxy *proxy);
 
 /* Counted events; read by the worker itself. */

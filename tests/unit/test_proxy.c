@@ -631,7 +631,7 @@ static void cancel_goes_on_once_a_provisional_came(void **state) /* T4, T3 */
     edge_from_client(alice, INVITE(""));
     snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
     inbox_take(&edge.core);
-    edge_from_client(alice, CANCEL);
+    edge_from_client(alice, CANCEL "\nReason: SIP;cause=200;text=\"Call completed elsewhere\"");
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
     assert_string_equal(header_of(inbox_last(&alice->inbox), "CSeq", 0), "1 CANCEL");
     assert_int_equal(edge.core.count, 0);
@@ -641,6 +641,8 @@ static void cancel_goes_on_once_a_provisional_came(void **state) /* T4, T3 */
     assert_string_equal(start_line(cancel), "CANCEL sip:bob@sip.test SIP/2.0");
     assert_string_equal(header_of(cancel, "Via", 0), header_of(invite, "Via", 0));
     assert_string_equal(header_of(cancel, "Via", 1), "");
+    assert_string_equal(header_of(cancel, "Reason", 0),
+                        "SIP;cause=200;text=\"Call completed elsewhere\"");
     edge_from_core(&edge, "%s", response_to(cancel, "200 OK", "b", NULL));
     edge_from_core(&edge, "%s", response_to(invite, "487 Request Terminated", "b", NULL));
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 487 Request Terminated");

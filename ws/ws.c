@@ -4,7 +4,9 @@
  * Settings that look odd are there because of libwebsockets 4.1.6, Debian 12's; all are right for
  * 4.3.5 too. */
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "proxy/log.h"
@@ -203,6 +205,23 @@ static struct lws_vhost *vhost_create(struct ws *ws, const char *name, uint64_t 
     return lws_create_vhost(ws->context, &info);
 }
 
+/* libwebsockets 4.3 watches the routes, and closes every connection that it thinks has none: any
+ * address that comes or goes on the machine would end all those from behind an IPv4 gateway that
+ * came in by an IPv6 socket. It can't be told not to; without the groups it hears of nothing. */
+static void netlink_mute(uv_handle_t *handle, void *context)
+{
+    int domain = 0;
+    socklen_t len = sizeof(domain);
+    uv_os_fd_t fd;
+
+    (void)context;
+    if (uv_handle_get_type(handle) != UV_POLL || uv_fileno(handle, &fd) ||
+        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) || domain != AF_NETLINK)
+        return;
+    for (int group = RTNLGRP_LINK; group <= RTNLGRP_IPV6_ROUTE; group++)
+        (void)setsockopt(fd, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof(group));
+}
+
 static int context_create(struct ws *ws)
 {
     void *loops[] = {ws->options.loop};
@@ -224,6 +243,7 @@ static int context_create(struct ws *ws)
     ws->context = lws_create_context(&info);
     if (!ws->context)
         return -EIO;
+    uv_walk(ws->options.loop, netlink_mute, NULL);
     ws->plain = vhost_create(ws, "ws", 0);
     if (ws->options.certificates)
         ws->secure = vhost_create(ws, "wss",

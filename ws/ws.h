@@ -1,9 +1,13 @@
 /* SIP over WebSocket (RFC 7118): connections of one worker, by libwebsockets on adopted sockets.
  *
+ * Upgrade requests are judged here (F5). Origin: a list, if there is one, binds who sends the
+ * field, as browsers always do; other clients, which send none, are not asked for it. Messages go
+ * out as text where they are UTF-8, else binary.
+ *
  * Ownership: a connection belongs to libwebsockets from ws_accept() until it is closed and its flow
- *            told.
- * Threads:   one worker's; ws_create() of several workers one after another (LIBS: global tables in
- *            libwebsockets), before any of them serves.
+ *            told. `certificates` is borrowed until ws_destroy() is through.
+ * Threads:   one worker's; ws_create() of several workers one after another (it writes global
+ *            tables of libwebsockets), before any of them serves.
  * Units:     bytes, milliseconds of the loop clock. */
 #pragma once
 
@@ -24,7 +28,6 @@ struct ws_options {
     void *context;
     const struct conf *conf;
     const struct certificates *certificates; /* NULL: no WSS listener */
-    const uint8_t *ticket_keys;              /* TICKET_KEYS_SIZE bytes, the same as the table's */
     atomic_uint *connections;                /* one is given back for each connection that ends */
 };
 
@@ -37,5 +40,5 @@ void ws_accept(struct ws *ws, bool tls, int fd, const struct sockaddr *peer,
  * loop; a peer that does not answer is cut after a second. */
 void ws_close(struct ws *ws);
 unsigned ws_count(const struct ws *ws);
-void ws_destroy(
-    struct ws **ws); /* count must be 0; the loop must run until its handles are closed */
+/* ws_count() must be 0. The loop must run until its handles are closed: some turns. */
+void ws_destroy(struct ws **ws);

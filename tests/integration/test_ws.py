@@ -105,7 +105,7 @@ def pair(tmp_path_factory):
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sip.example.com")])
-    now = datetime.datetime.utcnow()
+    now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name)
         .public_key(key.public_key()).serial_number(x509.random_serial_number())
@@ -303,7 +303,7 @@ def test_plain_get_is_told_what_this_is(start):  # F5
     assert refused(server, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")[0] == 405
 
 
-@pytest.mark.parametrize("what, data, expected", [
+REQUESTS = [
     ("HTTP/2", request(Upgrade="h2c", HTTP2_Settings="AAMAAABkAAQAAP__"), {400}),
     ("another upgrade", request(Upgrade="TLS/1.0"), {400, 403}),
     ("version 8", request(Sec_WebSocket_Version="8"), {426}),
@@ -320,8 +320,12 @@ def test_plain_get_is_told_what_this_is(start):  # F5
     ("CONNECT", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", {0}),
     ("SIP", b"OPTIONS sip:a@b SIP/2.0\r\nVia: x\r\n\r\n", {0, 400, 403, 405}),
     ("nonsense", b"\x16\x03\x01\r\n\r\n\0\0\0\r\n\r\n", {0, 403}),
-])
-def test_what_is_no_upgrade_is_refused(start, what, data, expected):  # F5, V7
+]
+
+
+@pytest.mark.parametrize("data, expected", [row[1:] for row in REQUESTS],
+                         ids=[row[0] for row in REQUESTS])
+def test_what_is_no_upgrade_is_refused(start, data, expected):  # F5, V7
     status, headers, _ = refused(start(), data)
     assert status in expected
     if status == 426:
@@ -353,7 +357,8 @@ def test_upgrade_in_single_bytes_with_the_first_message_behind_it(start):  # F5,
 
 @pytest.mark.parametrize("kind, host, name", [
     ("ws", "sip.example.com", "sip.example.com"), ("ws", "EDGE.example.com:8080", "edge.example.com"),
-    ("ws", "192.0.2.1", "-"), ("ws", "other.example.com", "-"), ("ws6", "[::1]:5066", "::1")])
+    ("ws", "192.0.2.1", "-"), ("ws", "other.example.com", "-"), ("ws6", "[::1]:5066", "::1")],
+    ids=["domain", "alias and port", "address", "foreign", "IPv6"])
 def test_flow_knows_its_transport_addresses_and_name(start, kind, host, name):
     server = start()
     if not server.ports[kind]:
@@ -365,6 +370,18 @@ def test_flow_knows_its_transport_addresses_and_name(start, kind, host, name):
         ["open 1 WS ws 80", name, brackets % peer[:2],
          brackets % (peer[0], server.ports[kind])])
     client.echo(TEXT, "x")
+
+
+def test_routes_are_not_watched(start):
+    """libwebsockets 4.3 would close connections when an address of the machine changes."""
+    server = start()
+    folder = f"/proc/{server.process.pid}/fd"
+    sockets = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
+    with open("/proc/net/netlink", encoding="ascii") as table:
+        for row in list(table)[1:]:
+            fields = row.split()
+            if f"socket:[{fields[9]}]" in sockets:
+                assert int(fields[3], 16) == 0, row
 
 
 # Messages
@@ -434,7 +451,7 @@ def test_an_empty_message_is_ignored(start):  # F4
     frame(TEXT, b"x" * 999, fin=False) + frame(CONTINUATION, b"xx"),
     b"\x81\xff\x7f" + b"\xff" * 7 + b"mask" + b"x", # 2^63 - 1 bytes are announced
     frame(TEXT, "TOO LARGE"), # proxy/ says so
-])
+], ids=["one frame", "two fragments", "the last byte", "announced", "proxy says so"])
 def test_too_large_a_message_closes_with_1009(start, frames):  # F6
     server = start("size=1000")
     client = Client(server)
@@ -450,7 +467,7 @@ def test_too_large_a_message_closes_with_1009(start, frames):  # F6
     frame(TEXT, b"a\xe2\x82", fin=False) + frame(CONTINUATION),
     frame(TEXT, b"a\xe2", fin=False) + frame(CONTINUATION, b"a"),
     frame(TEXT, b"\xed\xa0\x80"),
-])
+], ids=["Latin-1", "cut", "cut, and nothing more", "cut by a letter", "surrogate"])
 def test_text_that_is_not_utf_8_closes_with_1007(start, frames):  # F4
     client = Client(start())
     client.send(frames)
@@ -459,7 +476,8 @@ def test_text_that_is_not_utf_8_closes_with_1007(start, frames):  # F4
 
 @pytest.mark.parametrize("frames", [
     frame(TEXT, "x", first=0x40), frame(3, "x"), frame(11), frame(PING, "x", fin=False),
-    frame(CONTINUATION, "x"), frame(TEXT, "a", fin=False) + frame(TEXT, "b")])
+    frame(CONTINUATION, "x"), frame(TEXT, "a", fin=False) + frame(TEXT, "b")],
+    ids=["RSV1", "opcode 3", "opcode 11", "half a ping", "continues nothing", "interrupted"])
 def test_a_broken_frame_ends_the_connection(start, frames):  # V7
     server = start()
     client = Client(server)

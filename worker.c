@@ -174,7 +174,6 @@ static int sides_open(struct worker *worker)
         .context = worker,
         .conf = shared->conf,
         .certificates = worker->certificates,
-        .ticket_keys = shared->ticket_keys,
         .connections = &shared->connections,
     };
     int err = streams_create(&streams, &worker->streams);

@@ -377,16 +377,12 @@ static void mandatory_check(struct scan *scan)
         {HEADER_CALL_ID, "Missing Call-ID"},
         {HEADER_CSEQ,    "Missing CSeq"   },
     };
-    unsigned there = 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(mandatory); i++) {
-        if (scan->seen & UINT64_C(1) << mandatory[i].id)
-            there++;
-        else
+    for (size_t i = 0; i < ARRAY_LEN(mandatory); i++)
+        if (!(scan->seen & UINT64_C(1) << mandatory[i].id))
             refuse(scan, 400, mandatory[i].missing);
-    }
-    scan->msg->readable =
-        there == ARRAY_LEN(mandatory) && scan->via_read && scan->cseq_read && scan->msg->call_id.p;
+    /* sip_response() stands in for an unreadable From or To: a branch is what answers match by. */
+    scan->msg->readable = scan->via_read && scan->cseq_read && scan->msg->call_id.p;
 }
 
 static void body_cut(struct scan *scan, enum sip_framing framing)

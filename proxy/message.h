@@ -97,7 +97,7 @@ struct sip_msg {
     struct str top_sent_by; /* host[:port] of the first Via, as spelled */
     uint32_t cseq;          /* RFC 3261 8.1.1.5 */
     bool has_content_length;
-    bool readable;     /* Via, From, To, Call-ID and CSeq are: for sip_answerable() */
+    bool readable;     /* Via, Call-ID and CSeq are: for sip_answerable() */
     const char *error; /* why the scan refuses: a reason phrase, "Bad CSeq" */
 
     unsigned header_count;
@@ -117,7 +117,7 @@ enum sip_framing {
  * without tag is fine (V1: core side). */
 int sip_scan(char *bytes, size_t len, enum sip_framing framing, bool peer_2543,
              struct sip_msg *msg);
-/* Via, From, To, Call-ID and CSeq are readable, and it is no ACK and no response (V5). */
+/* Via, Call-ID and CSeq are readable, and it is no ACK and no response (V5). */
 bool sip_answerable(const struct sip_msg *msg);
 
 /* ---- headers of a scanned message ---- */

@@ -464,6 +464,23 @@ static int contacts_restore(struct proxy *proxy, struct sip_msg *response)
 
 /* ---- requests and responses ---- */
 
+/* One blank between number and method, whatever the sender put there (N1). */
+static int cseq_tidy(struct proxy *proxy, struct sip_msg *msg)
+{
+    int index = sip_find(msg, HEADER_CSEQ, 0);
+    struct str value = msg->headers[index].value;
+
+    if (value.p[value.len - msg->method_name.len - 1] == ' ' &&
+        value.p[value.len - msg->method_name.len - 2] != ' ' &&
+        value.p[value.len - msg->method_name.len - 2] != '\t')
+        return 0;
+    value = arena_printf(&proxy->arena, "%u " STR_FMT, msg->cseq, STR_ARG(msg->method_name));
+    if (!value.p)
+        return -ENOMEM;
+    msg->headers[index].value = value;
+    return 0;
+}
+
 static int request_to_core(struct proxy *proxy, struct sip_msg *request, struct flow *flow,
                            const struct core_addr *core)
 {
@@ -497,6 +514,9 @@ int request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct h
     int err;
 
     request->uri = target->uri;
+    err = cseq_tidy(proxy, request);
+    if (err)
+        return 513;
     err = target->hop.flow ? request_to_access(proxy, request, &from->core, target->hop.flow)
                            : request_to_core(proxy, request, from->flow, &target->hop.core);
     if (!err && sip_find(request, HEADER_MAX_FORWARDS, 0) < 0) { /* M2 */
@@ -513,8 +533,10 @@ int request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct h
 int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
                      const struct hop *to, bool outbound)
 {
-    int err;
+    int err = cseq_tidy(proxy, response);
 
+    if (err)
+        return err;
     if (from->flow) {
         err = headers_cross(proxy->conf, response, CONF_TO_CORE);
         /* The Contacts of a redirection name others, not this client. */

@@ -816,6 +816,15 @@ static void between_clients_of_one_edge_it_goes_through_the_core_address(void **
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
 }
 
+static void cseq_comes_out_with_one_blank(void **state) /* N1 */
+{
+    (void)state;
+    edge_from_client(alice, "MESSAGE sip:bob@sip.test SIP/2.0\n"
+                            "Via: SIP/2.0/TLS x;branch=z9hG4bKc\nFrom: <sip:a@b>;tag=a\n"
+                            "To: <sip:bob@sip.test>\nCall-ID: c\nCSeq: 7 \t  MESSAGE");
+    assert_string_equal(header_of(inbox_last(&edge.core), "CSeq", 0), "7 MESSAGE");
+}
+
 static void digest_headers_and_bodies_pass_unchanged(void **state) /* R12, N2, N3 */
 {
     (void)state;
@@ -878,6 +887,7 @@ int main(void)
         MASK(a_full_client_is_refused),
         MASK(draining_refuses_what_is_new),
         MASK(between_clients_of_one_edge_it_goes_through_the_core_address),
+        MASK(cseq_comes_out_with_one_blank),
         MASK(digest_headers_and_bodies_pass_unchanged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -278,6 +278,23 @@ static int header_rules(const struct conf *conf, struct sip_msg *msg, enum conf_
     return 0;
 }
 
+/* "Privacy: id" asks that the identity stays among those who are trusted (RFC 3325 7 and 9.3). */
+static bool hides_identity(const struct sip_msg *msg)
+{
+    for (int i = -1; (i = sip_find_name(msg, STR("Privacy"), (unsigned)(i + 1))) >= 0;) {
+        struct str rest = msg->headers[i].value;
+        while (rest.len) {
+            const char *end = memchr(rest.p, ';', rest.len);
+            size_t len = end ? (size_t)(end - rest.p) : rest.len;
+            if (str_eq_nocase(str_trim((struct str){rest.p, len}), STR("id")))
+                return true;
+            len += end ? 1 : 0;
+            rest = (struct str){rest.p + len, rest.len - len};
+        }
+    }
+    return false;
+}
+
 /* What only one side may say to the other (N5), then the operator's own rules (N6). */
 static int headers_cross(const struct conf *conf, struct sip_msg *msg,
                          enum conf_direction direction)
@@ -288,6 +305,8 @@ static int headers_cross(const struct conf *conf, struct sip_msg *msg,
 
     for (unsigned i = 0; i < count; i++)
         header_remove(msg, str_of(names[i]));
+    if (!in && hides_identity(msg))
+        header_remove(msg, STR("P-Asserted-Identity"));
     return header_rules(conf, msg, direction);
 }
 

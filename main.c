@@ -1,5 +1,6 @@
 /* The command line. */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,6 +69,15 @@ static int check(const char *path)
     return result;
 }
 
+/* How many cores this process may use. */
+static unsigned cores(void)
+{
+    cpu_set_t set;
+    int count = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+
+    return count < CONF_WORKERS_MAX ? (unsigned)count : CONF_WORKERS_MAX;
+}
+
 static int run(const char *path)
 {
     struct conf *conf = NULL;
@@ -76,6 +86,8 @@ static int run(const char *path)
     if (result)
         return result;
     log_open((enum log_level)conf->log_level, conf->log_json);
+    if (!conf->workers)
+        conf->workers = cores();
     result = server_run(conf) ? EXIT_FAILED : EXIT_FINE;
     conf_free(&conf);
     return result;

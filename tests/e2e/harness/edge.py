@@ -1,0 +1,87 @@
+"""sipward itself, as the program under test."""
+
+import os
+import pathlib
+import re
+import signal
+
+from . import net
+from .process import Process
+
+PROGRAM = os.environ.get("SIPWARD", "build/dev/sipward")
+SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
+
+
+class Edge:
+    """A running sipward. `users` are names, or whole YAML mappings. stop() fails the test when the stop was not clean."""
+
+    def __init__(self, lab, backends=(), users=(), contact="mask", more="", address="127.0.0.1",
+                 workers=2, ca=None):
+        self.lab, self.address = lab, address
+        self.ca = ca or lab.ca
+        bracketed = f"[{address}]" if ":" in address else address
+        self.tls_port, self.wss_port = net.free_port(address), net.free_port(address)
+        self.core = (address, net.free_port(address))
+        chain, key = self.ca.issue("edge")
+        lines = [
+            "domain: sip.test",
+            "aliases: [localhost]",
+            f"certificate: {{chain: {chain}, key: {key}}}",
+            "listen:",
+            f'  - tls: "{bracketed}:{self.tls_port}"',
+            f'  - wss: "{bracketed}:{self.wss_port}"',
+            f'core: "{bracketed}:{self.core[1]}"',
+            f"contact: {contact}",
+            f"workers: {workers}",
+            "log_level: debug",
+        ]
+        if backends:
+            lines += ["backends:"] + [f'  - "udp:{b}"' for b in backends]
+        if users:
+            lines += ["users:"] + [
+                f"  - {u}" if "{" in u else f"  - {{name: {u}, password: pw-{u}}}" for u in users
+            ]
+        self.file = lab.folder("sipward") / "sipward.yaml"
+        self.file.write_text("\n".join(lines) + "\n" + more)
+        self.start()
+
+    def start(self):
+        self.process = Process(
+            self.lab,
+            "sipward",
+            [pathlib.Path(PROGRAM).resolve(), self.file],
+            env={
+                "ASAN_OPTIONS": "detect_leaks=1:exitcode=99",
+                "UBSAN_OPTIONS": "print_stacktrace=1",
+            },
+        )
+        self.lab.edges.append(self)
+
+        def listening():
+            assert self.process.child.poll() is None, f"sipward ended:\n{self.log()}"
+            return net.can_connect(self.address, self.tls_port) and net.can_connect(
+                self.address, self.wss_port
+            )
+
+        net.until(listening, "sipward listens", 15)
+
+    def log(self):
+        return self.process.output()
+
+    @property
+    def wss_url(self):
+        return f"wss://localhost:{self.wss_port}/"
+
+    def stop(self, number=signal.SIGTERM):
+        """Clean stop: exit status 0 in good time, and no word from a sanitizer."""
+        if self not in self.lab.edges:
+            return
+        self.lab.edges.remove(self)
+        died = self.process.child.poll()
+        if died is None:
+            os.kill(self.process.child.pid, number)
+            died = self.process.wait(20)
+        self.process.stopped = True
+        report = SANITIZER.search(self.log())
+        assert not report, f"a sanitizer speaks:\n{self.log()[report.start():][:6000]}"
+        assert died == 0, f"sipward ended with {died}"

@@ -197,6 +197,35 @@ static void what_only_the_core_may_say_is_stripped(void **state) /* N5, N7 */
     assert_string_equal(header_of(sent, "X-Client-Address", 1), "");
 }
 
+static void a_private_identity_stays_in_the_core(void **state) /* N5, RFC 3325 7 */
+{
+    static const struct {
+        const char *privacy;
+        bool kept;
+    } cases[] = {
+        {"none",          true },
+        {"header;ident",  true },
+        {"id",            false},
+        {"user; ID",      false},
+        {"id ; critical", false},
+    };
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        edge_from_core(&edge,
+                       "MESSAGE %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bKp%zu;rport\n"
+                       "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>\n"
+                       "Call-ID: p%zu\nCSeq: 1 MESSAGE\n"
+                       "P-Asserted-Identity: <sip:boss@sip.test>\nPrivacy: %s",
+                       uri, i, i, cases[i].privacy);
+        assert_string_equal(header_of(inbox_last(&bob->inbox), "P-Asserted-Identity", 0),
+                            cases[i].kept ? "<sip:boss@sip.test>" : "");
+        edge_from_client(bob, "%s", response_to(inbox_last(&bob->inbox), "200 OK", "b", NULL));
+    }
+}
+
 static void configured_rules_remove_set_and_add(void **state) /* N6 */
 {
     (void)state;
@@ -852,6 +881,7 @@ int main(void)
         MASK(a_forged_received_is_replaced),
         MASK(invite_gets_100_and_two_record_routes),
         MASK(what_only_the_core_may_say_is_stripped),
+        MASK(a_private_identity_stays_in_the_core),
         MASK(configured_rules_remove_set_and_add),
         MASK(max_forwards_is_checked_and_lowered),
         MASK(options_with_max_forwards_0_is_answered),

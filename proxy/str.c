@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <strings.h>
 
-static char lower(char c)
+static int lower(int c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+    return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
 }
 
 bool str_eq_nocase(struct str a, struct str b)

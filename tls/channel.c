@@ -64,6 +64,8 @@ static int tls_result(struct channel *channel, int result)
     if (ERR_GET_LIB(reason) == ERR_LIB_SSL &&
         ERR_GET_REASON(reason) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
         return 0;
+    if (ERR_SYSTEM_ERROR(reason)) /* OpenSSL 3.5 has put errno into its queue, 3.0 has not */
+        return system_error(channel, ERR_GET_REASON(reason));
     if (kind == SSL_ERROR_SYSCALL && !reason)
         return error ? system_error(channel, error) : 0;
     channel->error = reason_words(reason);

@@ -24,6 +24,7 @@ audio_alert aubridge,nil
 audio_buffer 20-160
 rtp_ports {rtp}-{rtp_last}
 jitter_buffer_type off
+rtp_stats yes
 module_path {modules}
 module g711.so
 module aubridge.so
@@ -123,9 +124,15 @@ class Baresip:
         the control connection stands."""
         self.process.wait_output(rf"^{self.user}@sip.test: .* 200 OK .*\[\d+ binding", timeout, count)
 
-    def rtp_flows(self):
-        """Wait until sound goes both ways, as the status line says: audio=RECEIVED/SENT."""
-        self.process.wait_output(r"audio=[1-9]\d*/[1-9]\d* ")
+    FLOWING = r"audio=[1-9]\d*/[1-9]\d* "
+
+    def flowing(self):
+        """How often the status line has said that sound goes both ways: audio=RECEIVED/SENT."""
+        return len(self.process.matches(self.FLOWING))
+
+    def rtp_flows(self, before):
+        """Wait until it has said so some times more than `before`, a flowing() before the call."""
+        self.process.wait_output(self.FLOWING, count=before + 10)
 
     def packets(self, count=1):
         """(sent, received) RTP packets of the count-th call, once it is over."""

@@ -50,8 +50,8 @@ def isolate(folder):
             write("/proc/self/setgroups", "deny")
             write("/proc/self/uid_map", f"0 {uid} 1")
             write("/proc/self/gid_map", f"0 {gid} 1")
+        loopback_up()  # first: a chroot may not let us mount, and then this is all there is
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
-        loopback_up()
         # Names without DNS, and a resolver that fails at once.
         write(folder / "hosts", f"127.0.0.1 {' '.join(NAMES)} {socket.gethostname()}\n")
         write(folder / "resolv.conf", "")

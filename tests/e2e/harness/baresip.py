@@ -130,7 +130,7 @@ class Baresip:
         """How often the status line has said that sound goes both ways: audio=RECEIVED/SENT."""
         return len(self.process.matches(self.FLOWING))
 
-    def rtp_flows(self, before):
+    def rtp_flows(self, before=0):
         """Wait until it has said so some times more than `before`, a flowing() before the call."""
         self.process.wait_output(self.FLOWING, count=before + 10)
 

@@ -631,7 +631,7 @@ def test_call_to_a_client_that_goes_away_fails_at_once(lab, kind):  # T6, R7
 
 
 @pytest.mark.parametrize("workers", (1, 4))
-def test_every_worker_has_its_flows(lab, workers):  # R7; DESIGN.md 3
+def test_every_worker_has_its_flows(lab, workers):  # R7
     """Calls to and from clients on all workers, whichever of them the core's datagrams meet."""
     edge, pbx = lab.scripted(workers=workers)
     clients = [lab.registered(edge, pbx, f"user{i}", KINDS[i % 2]) for i in range(12)]

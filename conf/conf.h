@@ -119,7 +119,6 @@ struct conf {
         size_t message_size;                  /* 65536 bytes (F6) */
         unsigned max_forwards;                /* 70 (M2) */
         unsigned connections;                 /* of the process; 0: from RLIMIT_NOFILE */
-        unsigned connections_per_address;     /* 0: no limit */
         unsigned transactions;                /* of one worker: 100000 */
         unsigned transactions_per_connection; /* 100 */
         size_t send_queue;                    /* bytes waiting for one slow reader: 262144 (X2) */

@@ -224,8 +224,6 @@ static const struct key limit_keys[] = {
            "highest Max-Forwards a client may ask for"),
     NUMBER("connections", struct loaded, conf.limits.connections, 0, 10000000, "connections", "0",
            "of all clients at once; 0: what the limit of open files leaves"),
-    NUMBER("connections_per_address", struct loaded, conf.limits.connections_per_address, 0,
-           10000000, "connections", "0", "of one client address at once; 0: no limit"),
     NUMBER("transactions", struct loaded, conf.limits.transactions, 1, 10000000, "transactions",
            "100000", "of one worker at once"),
     NUMBER("transactions_per_connection", struct loaded, conf.limits.transactions_per_connection, 1,

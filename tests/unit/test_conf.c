@@ -160,7 +160,6 @@ static void the_seven_lines_load_with_every_default(void **state)
     assert_int_equal(conf->limits.message_size, 65536);
     assert_int_equal(conf->limits.max_forwards, 70);
     assert_int_equal(conf->limits.connections, 0);
-    assert_int_equal(conf->limits.connections_per_address, 0);
     assert_int_equal(conf->limits.transactions, 100000);
     assert_int_equal(conf->limits.transactions_per_connection, 100);
     assert_int_equal(conf->limits.send_queue, 262144);
@@ -180,38 +179,38 @@ static void the_seven_lines_load_with_every_default(void **state)
 
 static void every_key_arrives_where_it_belongs(void **state)
 {
-    struct conf *conf = load(
-        "domain: 2001:DB8:0::1\n"
-        "aliases: [edge.example.com, \"[2001:db8::2]\", 192.0.2.1]\n"
-        "certificate: {chain: chain.pem, key: key.pem}\n"
-        "certificates:\n"
-        "  - {chain: key.pem, key: chain.pem}\n"
-        "listen: [tls: 127.0.0.1:5061, wss: \"[::1]:443\", tcp: 5070, ws: 8080]\n"
-        "backends: [udp:pbx.example.com, \"udp:[fd00::5]:5090\", udp:10.0.0.5]\n"
-        "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
-        "contact: path\n"
-        "flow_gone_status: 480\n"
-        "flow_token_keys: [000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F]\n"
-        "registrar: {realm: my realm, min_expires: 1, default_expires: 2, max_expires: 3,\n"
-        "            max_bindings: 4, nonce_lifetime: 5}\n"
-        "websocket: {path: /sip, origins: [\"https://a.example:8443\", \"http://[::1]:81\"],\n"
-        "            ping_interval: 6, pong_timeout: 7}\n"
-        "headers:\n"
-        "  from_clients: [\"X-A;b\"]\n"
-        "  to_clients: []\n"
-        "  client_address: X-Client-Address\n"
-        "  rules:\n"
-        "    - {direction: to_core, action: add, name: X-Edge, value: \"a: b\"}\n"
-        "    - {direction: to_clients, action: remove, name: X-Gone}\n"
-        "    - {direction: to_clients, action: set, name: X-Set, value: c}\n"
-        "limits: {message_size: 4096, max_forwards: 9, connections: 10,\n"
-        "         connections_per_address: 11, transactions: 12, transactions_per_connection: 13,\n"
-        "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
-        "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
-        "         stop_timeout_ms: 18}\n"
-        "workers: 128\n"
-        "log: json\n"
-        "log_level: debug\n");
+    struct conf *conf =
+        load("domain: 2001:DB8:0::1\n"
+             "aliases: [edge.example.com, \"[2001:db8::2]\", 192.0.2.1]\n"
+             "certificate: {chain: chain.pem, key: key.pem}\n"
+             "certificates:\n"
+             "  - {chain: key.pem, key: chain.pem}\n"
+             "listen: [tls: 127.0.0.1:5061, wss: \"[::1]:443\", tcp: 5070, ws: 8080]\n"
+             "backends: [udp:pbx.example.com, \"udp:[fd00::5]:5090\", udp:10.0.0.5]\n"
+             "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
+             "contact: path\n"
+             "flow_gone_status: 480\n"
+             "flow_token_keys: [000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F]\n"
+             "registrar: {realm: my realm, min_expires: 1, default_expires: 2, max_expires: 3,\n"
+             "            max_bindings: 4, nonce_lifetime: 5}\n"
+             "websocket: {path: /sip, origins: [\"https://a.example:8443\", \"http://[::1]:81\"],\n"
+             "            ping_interval: 6, pong_timeout: 7}\n"
+             "headers:\n"
+             "  from_clients: [\"X-A;b\"]\n"
+             "  to_clients: []\n"
+             "  client_address: X-Client-Address\n"
+             "  rules:\n"
+             "    - {direction: to_core, action: add, name: X-Edge, value: \"a: b\"}\n"
+             "    - {direction: to_clients, action: remove, name: X-Gone}\n"
+             "    - {direction: to_clients, action: set, name: X-Set, value: c}\n"
+             "limits: {message_size: 4096, max_forwards: 9, connections: 10,\n"
+             "         transactions: 12, transactions_per_connection: 13,\n"
+             "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
+             "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
+             "         stop_timeout_ms: 18}\n"
+             "workers: 128\n"
+             "log: json\n"
+             "log_level: debug\n");
     char address[INET6_ADDRSTRLEN];
 
     (void)state;
@@ -280,7 +279,6 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->limits.message_size, 4096);
     assert_int_equal(conf->limits.max_forwards, 9);
     assert_int_equal(conf->limits.connections, 10);
-    assert_int_equal(conf->limits.connections_per_address, 11);
     assert_int_equal(conf->limits.transactions, 12);
     assert_int_equal(conf->limits.transactions_per_connection, 13);
     assert_int_equal(conf->limits.send_queue, 8192);

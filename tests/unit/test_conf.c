@@ -996,7 +996,7 @@ static void the_sample_has_every_key_with_its_default(void **state)
         presets++;
     }
     assert_true(count > 50);
-    assert_true(presets > 25);
+    assert_true(presets > 20);
     free(text);
     free(keys);
 }

@@ -326,7 +326,7 @@ static const struct {
     {STR(""),                                                                                        DROPPED, NULL,                               false},
 };
 
-static void broken_message_is_refused_for_its_own_reason(void **state) /* V1 - V5, F4, N8 */
+static void broken_message_is_refused_for_its_own_reason(void **state) /* V1 to V5, F4, N8 */
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(refused); i++) {

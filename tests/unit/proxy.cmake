@@ -1,5 +1,5 @@
-add_executable(test_proxy unit/test_proxy.c unit/edge.c)
-target_link_libraries(test_proxy PRIVATE proxy PkgConfig::CMOCKA)
-add_test(NAME unit/test_proxy COMMAND test_proxy)
-set_tests_properties(unit/test_proxy PROPERTIES LABELS unit TIMEOUT 120)
-unit_test(test_token proxy)
+# Tests of the whole proxy, by strings and a hand-set clock: one file for each family of rules.
+foreach(family headers routing transactions validation)
+  unit_test(test_proxy_${family} proxy)
+  target_sources(test_proxy_${family} PRIVATE unit/edge.c)
+endforeach()

@@ -1,0 +1,225 @@
+/* Transactions through the whole proxy: who is sent what, when, and when no more (rules T). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "calls.h"
+
+static void requests_to_the_core_are_retransmitted(void **state) /* T1 */
+{
+    (void)state;
+    uint64_t start = edge.now;
+
+    edge_from_client(alice, REQUEST("MESSAGE", ""));
+    edge_wait(&edge, 31999);
+    static const uint64_t expected[] = {0,     500,   1500,  3500,  7500, 11500,
+                                        15500, 19500, 23500, 27500, 31500};
+    assert_int_equal(edge.core.count, ARRAY_LEN(expected));
+    for (size_t i = 0; i < ARRAY_LEN(expected); i++)
+        assert_int_equal(edge.core.times[i] - start, expected[i]);
+    edge_wait(&edge, 1000);
+    assert_int_equal(alice->inbox.count, 0); /* T5: never a 408 */
+    assert_int_equal(proxy_transactions(edge.proxy), 0);
+}
+
+static void an_invite_without_answer_gets_408(void **state) /* T5 */
+{
+    (void)state;
+    edge_from_client(alice, INVITE(""));
+    edge_wait(&edge, 31999);
+    assert_int_equal(alice->inbox.count, 1);
+    edge_wait(&edge, 1);
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 408 Request Timeout");
+}
+
+static void timer_c_cancels_and_ends_in_408(void **state) /* T5 */
+{
+    (void)state;
+    char invite[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge, "%s", response_to(invite, "180 Ringing", "b", NULL));
+    inbox_take(&edge.core);
+    edge_wait(&edge, 180999);
+    assert_int_equal(edge.core.count, 0);
+    edge_wait(&edge, 1);
+    assert_non_null(strstr(inbox_last(&edge.core), "CANCEL sip:bob@sip.test SIP/2.0"));
+    edge_from_core(&edge, "%s", response_to(inbox_last(&edge.core), "200 OK", "b", NULL));
+    edge_from_core(&edge, "%s", response_to(invite, "487 Request Terminated", "b", NULL));
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 408 Request Timeout");
+    assert_string_equal(start_line(inbox_last(&edge.core)), "ACK sip:bob@sip.test SIP/2.0");
+}
+
+static void cancel_goes_on_once_a_provisional_came(void **state) /* T4, T3 */
+{
+    (void)state;
+    char invite[8192], cancel[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    inbox_take(&edge.core);
+    edge_from_client(alice, CANCEL "\nReason: SIP;cause=200;text=\"Call completed elsewhere\"");
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "CSeq", 0), "1 CANCEL");
+    assert_int_equal(edge.core.count, 0);
+
+    edge_from_core(&edge, "%s", response_to(invite, "180 Ringing", "b", NULL));
+    snprintf(cancel, sizeof(cancel), "%s", inbox_last(&edge.core));
+    assert_string_equal(start_line(cancel), "CANCEL sip:bob@sip.test SIP/2.0");
+    assert_string_equal(header_of(cancel, "Via", 0), header_of(invite, "Via", 0));
+    assert_string_equal(header_of(cancel, "Via", 1), "");
+    assert_string_equal(header_of(cancel, "Reason", 0),
+                        "SIP;cause=200;text=\"Call completed elsewhere\"");
+    edge_from_core(&edge, "%s", response_to(cancel, "200 OK", "b", NULL));
+    edge_from_core(&edge, "%s", response_to(invite, "487 Request Terminated", "b", NULL));
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 487 Request Terminated");
+    assert_string_equal(start_line(inbox_last(&edge.core)), "ACK sip:bob@sip.test SIP/2.0");
+}
+
+static void cancel_without_a_match_gets_481(void **state) /* T4 */
+{
+    (void)state;
+    edge_from_client(alice, CANCEL);
+    assert_non_null(strstr(inbox_last(&alice->inbox), "SIP/2.0 481 "));
+    edge_from_client(alice, INVITE(""));
+    edge_from_client(bob, CANCEL); /* another client's transaction is none of its business */
+    assert_non_null(strstr(inbox_last(&bob->inbox), "SIP/2.0 481 "));
+}
+
+static void every_2xx_passes_and_a_late_final_does_not(void **state) /* T3 */
+{
+    (void)state;
+    char invite[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge, "%s", response_to(invite, "200 OK", "b", NULL));
+    edge_from_core(&edge, "%s", response_to(invite, "200 OK", "b", NULL));
+    assert_int_equal(inbox_take(&alice->inbox), 3); /* 100, 200, 200 */
+    edge_from_core(&edge, "%s", response_to(invite, "486 Busy Here", "b", NULL));
+    assert_int_equal(alice->inbox.count, 0);
+}
+
+static void a_client_that_is_gone_has_its_invite_cancelled(void **state) /* T6 */
+{
+    (void)state;
+    char invite[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge, "%s", response_to(invite, "180 Ringing", "b", NULL));
+    edge_hang_up(alice);
+    assert_non_null(strstr(inbox_last(&edge.core), "CANCEL "));
+    edge_from_core(&edge, "%s", response_to(inbox_last(&edge.core), "200 OK", "b", NULL));
+    edge_from_core(&edge, "%s", response_to(invite, "487 Request Terminated", "b", NULL));
+    assert_non_null(strstr(inbox_last(&edge.core), "ACK "));
+    assert_int_equal(proxy_counters(edge.proxy)->dropped_stray, 1);
+}
+
+static void a_callee_that_is_gone_ends_the_request(void **state) /* R7, T6 */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("INVITE", uri, ""));
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 100 Trying");
+    edge_hang_up(bob);
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 430 Flow Failed");
+}
+
+static void a_retransmitted_request_is_never_forwarded_twice(void **state) /* T8 */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, ""));
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, ""));
+    assert_int_equal(bob->inbox.count, 1);
+    edge_from_client(bob, "%s", response_to(inbox_last(&bob->inbox), "200 OK", "b", NULL));
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, ""));
+    assert_int_equal(bob->inbox.count, 1);
+    assert_int_equal(edge.core.count, 2);
+    assert_string_equal(edge.core.messages[0], edge.core.messages[1]);
+}
+
+static void a_final_to_the_core_is_repeated_until_its_ack(void **state) /* T1, T3 */
+{
+    (void)state;
+    char uri[1024], invite[8192];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("INVITE", uri, ""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&bob->inbox));
+    edge_from_client(bob, "%s", response_to(invite, "486 Busy Here", "b", NULL));
+    assert_non_null(strstr(inbox_last(&bob->inbox), "ACK sip:bob@x.invalid;transport=ws "));
+    inbox_take(&edge.core);
+    edge_wait(&edge, 1500);
+    assert_int_equal(inbox_take(&edge.core), 2); /* at 500 and 1500 ms */
+    edge_from_core(&edge,
+                   "ACK %s SIP/2.0\n"
+                   "Via: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bKpbx1;rport\n"
+                   "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>;tag=b\n"
+                   "Call-ID: pbx1\nCSeq: 1 ACK",
+                   uri);
+    edge_wait(&edge, 32000);
+    assert_int_equal(edge.core.count, 0);
+}
+
+static void one_client_cannot_answer_for_another(void **state) /* T1, V5 */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, ""));
+    edge_from_client(alice, "%s", response_to(inbox_last(&bob->inbox), "200 OK", "b", NULL));
+    assert_int_equal(edge.core.count, 0);
+    assert_int_equal(proxy_counters(edge.proxy)->dropped_stray, 1);
+}
+
+static void a_full_client_is_refused(void **state)
+{
+    (void)state;
+    edge.conf.limits.transactions_per_connection = 1;
+    edge_from_client(alice, INVITE(""));
+    edge_from_client(alice, REQUEST("MESSAGE", ""));
+    assert_non_null(strstr(inbox_last(&alice->inbox), "SIP/2.0 503 "));
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "Retry-After", 0), "5");
+}
+
+static void draining_refuses_what_is_new(void **state)
+{
+    (void)state;
+    char routes[2048];
+
+    call_up(routes);
+    edge_from_client(alice, IN_DIALOG("ACK", "1"), "sip:bob@10.0.0.5:5060", routes);
+    proxy_drain(edge.proxy);
+    edge_from_client(alice, REQUEST("MESSAGE", ""));
+    assert_non_null(strstr(inbox_last(&alice->inbox), "SIP/2.0 503 "));
+    edge_from_client(alice, IN_DIALOG("BYE", "2"), "sip:bob@10.0.0.5:5060", routes);
+    assert_non_null(strstr(inbox_last(&edge.core), "BYE "));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        MASK(requests_to_the_core_are_retransmitted),
+        MASK(an_invite_without_answer_gets_408),
+        MASK(timer_c_cancels_and_ends_in_408),
+        MASK(cancel_goes_on_once_a_provisional_came),
+        MASK(cancel_without_a_match_gets_481),
+        MASK(every_2xx_passes_and_a_late_final_does_not),
+        MASK(a_client_that_is_gone_has_its_invite_cancelled),
+        MASK(a_callee_that_is_gone_ends_the_request),
+        MASK(a_retransmitted_request_is_never_forwarded_twice),
+        MASK(a_final_to_the_core_is_repeated_until_its_ack),
+        MASK(one_client_cannot_answer_for_another),
+        MASK(a_full_client_is_refused),
+        MASK(draining_refuses_what_is_new),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -34,10 +34,10 @@ struct server {
 
     uv_loop_t loop;
     uv_async_t changed;
-    uv_signal_t signals[3];
+    uv_signal_t signals[4];
     struct wheel wheel;
     struct registrar *registrar;
-    bool stopping, ending;
+    bool stopping, ending, reporting;
     uint64_t stopping_since; /* of the loop clock */
     struct worker_totals totals;
 };
@@ -282,6 +282,10 @@ static void totals_add(struct worker_totals *sum, const struct worker_totals *mo
     sum->core_sent += more->core_sent;
     sum->core_dropped += more->core_dropped;
     sum->mailbox_dropped += more->mailbox_dropped;
+    sum->sizes.flows += more->sizes.flows;
+    sum->sizes.requests += more->sizes.requests;
+    sum->sizes.transactions += more->sizes.transactions;
+    sum->timers += more->timers;
 }
 
 static void workers_join(struct server *server)
@@ -301,6 +305,38 @@ static void workers_end(struct server *server)
             worker_end(server->workers[i]);
 }
 
+/* What there is now, then what there was since the start. */
+static void log_totals(const char *what, unsigned connections, size_t bindings,
+                       const struct worker_totals *totals)
+{
+    const struct proxy_counters *proxy = &totals->proxy;
+    const struct log_field fields[] = {
+        LOG_NUMBER("connections", connections),
+        LOG_NUMBER("flows", (int64_t)totals->sizes.flows),
+        LOG_NUMBER("requests", (int64_t)totals->sizes.requests),
+        LOG_NUMBER("transactions", (int64_t)totals->sizes.transactions),
+        LOG_NUMBER("timers", (int64_t)totals->timers),
+        LOG_NUMBER("bindings", (int64_t)bindings),
+        LOG_NUMBER("flows-opened", (int64_t)proxy->flows_opened),
+        LOG_NUMBER("requests-access", (int64_t)proxy->requests_access),
+        LOG_NUMBER("requests-core", (int64_t)proxy->requests_core),
+        LOG_NUMBER("responses-access", (int64_t)proxy->responses_access),
+        LOG_NUMBER("responses-core", (int64_t)proxy->responses_core),
+        LOG_NUMBER("rejected", (int64_t)proxy->rejected),
+        LOG_NUMBER("broken", (int64_t)proxy->dropped_broken),
+        LOG_NUMBER("stray", (int64_t)proxy->dropped_stray),
+        LOG_NUMBER("foreign", (int64_t)proxy->dropped_foreign),
+        LOG_NUMBER("tokens-refused", (int64_t)proxy->tokens_refused),
+        LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
+        LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),
+        LOG_NUMBER("datagrams-dropped", (int64_t)totals->core_dropped),
+        LOG_NUMBER("handover-dropped", (int64_t)totals->mailbox_dropped),
+        {0},
+    };
+
+    log_write(LOG_INFO, what, fields);
+}
+
 /* ---- the main loop ---- */
 
 static void loop_handles_close(struct server *server)
@@ -312,11 +348,46 @@ static void loop_handles_close(struct server *server)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
 }
 
+/* Have all workers said what they have? */
+static void report_look(struct server *server)
+{
+    struct worker_totals sum = {0}, totals;
+    size_t bindings = 0;
+
+    for (unsigned i = 0; i < server->conf->workers; i++) {
+        if (!worker_reported(server->workers[i], &totals))
+            return;
+        totals_add(&sum, &totals);
+    }
+    server->reporting = false;
+    if (server->registrar) {
+        bindings = registrar_bindings(server->registrar);
+        sum.sizes.transactions += registrar_transactions(server->registrar);
+        sum.timers += timers_count(server->wheel.timers);
+    }
+    /* asked for, so whatever log_level says */
+    log_totals("status", atomic_load(&server->shared.connections), bindings, &sum);
+}
+
+static void report(uv_signal_t *handle, int signum)
+{
+    struct server *server = handle->data;
+
+    (void)signum;
+    if (server->stopping)
+        return;
+    server->reporting = true;
+    for (unsigned i = 0; i < server->conf->workers; i++)
+        worker_report(server->workers[i]);
+}
+
 /* A worker went on. All of them idle: nobody posts any more, so they can end. */
 static void worker_changed(uv_async_t *changed)
 {
     struct server *server = changed->data;
 
+    if (server->reporting && !server->ending)
+        report_look(server);
     if (server->stopping && !server->ending && workers_all(server, WORKER_IDLE)) {
         server->ending = true;
         registrar_close(server);
@@ -381,6 +452,8 @@ static int signals_start(struct server *server)
         err = uv_signal_start(&server->signals[1], stop, SIGTERM);
     if (!err)
         err = uv_signal_start(&server->signals[2], reload, SIGHUP);
+    if (!err)
+        err = uv_signal_start(&server->signals[3], report, SIGUSR1);
     return err;
 }
 
@@ -422,26 +495,6 @@ static void log_start(const struct server *server)
                   LOG_TEXT("address", str_of(text)));
     }
     log_core(server);
-}
-
-static void log_stopped(const struct worker_totals *totals)
-{
-    const struct proxy_counters *proxy = &totals->proxy;
-
-    log_event(LOG_INFO, "stopped", LOG_NUMBER("flows", (int64_t)proxy->flows_opened),
-              LOG_NUMBER("requests-access", (int64_t)proxy->requests_access),
-              LOG_NUMBER("requests-core", (int64_t)proxy->requests_core),
-              LOG_NUMBER("responses-access", (int64_t)proxy->responses_access),
-              LOG_NUMBER("responses-core", (int64_t)proxy->responses_core),
-              LOG_NUMBER("rejected", (int64_t)proxy->rejected),
-              LOG_NUMBER("broken", (int64_t)proxy->dropped_broken),
-              LOG_NUMBER("stray", (int64_t)proxy->dropped_stray),
-              LOG_NUMBER("foreign", (int64_t)proxy->dropped_foreign),
-              LOG_NUMBER("tokens-refused", (int64_t)proxy->tokens_refused),
-              LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
-              LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),
-              LOG_NUMBER("datagrams-dropped", (int64_t)totals->core_dropped),
-              LOG_NUMBER("handover-dropped", (int64_t)totals->mailbox_dropped));
 }
 
 /* ---- all together ---- */
@@ -495,7 +548,8 @@ static int serve(struct server *server)
         worker_run(server->workers[i]);
     log_event(LOG_INFO, "sipward is ready");
     uv_run(&server->loop, UV_RUN_DEFAULT);
-    log_stopped(&server->totals);
+    if (log_enabled(LOG_INFO))
+        log_totals("stopped", atomic_load(&server->shared.connections), 0, &server->totals);
     return 0;
 }
 

@@ -31,7 +31,9 @@ struct worker {
     size_t errors_len;
     _Atomic enum worker_state state;
     _Atomic enum command command;
-    struct worker_totals totals; /* read after the thread's return */
+    atomic_bool report;            /* wanted; `reported` is the worker's while it is set */
+    struct worker_totals reported; /* the main thread's else */
+    struct worker_totals totals;   /* read after the thread's return */
 
     /* The thread's own from here on. */
     OSSL_LIB_CTX *openssl, *openssl_before;
@@ -278,18 +280,32 @@ static void listeners_close(struct worker *worker)
             listener_close(&worker->listeners[i]);
 }
 
-/* Nothing is posted by this worker from here on, whatever its timers still do. */
-static void be_quiet(struct worker *worker)
+static void totals_take(const struct worker *worker, struct worker_totals *totals)
 {
     const struct core_udp *const udp[] = {worker->udp4, worker->udp6};
 
-    worker->quiet = true;
+    *totals = worker->totals;
     for (size_t i = 0; i < ARRAY_LEN(udp); i++)
         if (udp[i]) {
-            worker->totals.core_received += core_udp_counters(udp[i])->received;
-            worker->totals.core_sent += core_udp_counters(udp[i])->sent;
-            worker->totals.core_dropped += core_udp_counters(udp[i])->send_dropped;
+            totals->core_received += core_udp_counters(udp[i])->received;
+            totals->core_sent += core_udp_counters(udp[i])->sent;
+            totals->core_dropped += core_udp_counters(udp[i])->send_dropped;
         }
+    if (worker->proxy) {
+        totals->proxy = *proxy_counters(worker->proxy);
+        totals->sizes = proxy_sizes(worker->proxy);
+    }
+    if (worker->mailbox)
+        totals->mailbox_dropped = mailbox_dropped(worker->mailbox);
+    if (worker->wheel.timers)
+        totals->timers = timers_count(worker->wheel.timers);
+}
+
+/* Nothing is posted by this worker from here on, whatever its timers still do. */
+static void be_quiet(struct worker *worker)
+{
+    worker->quiet = true;
+    totals_take(worker, &worker->totals);
     core_udp_close(&worker->udp4);
     core_udp_close(&worker->udp6);
 }
@@ -333,10 +349,6 @@ static void tear_down(struct worker *worker)
 {
     listeners_close(worker);
     be_quiet(worker);
-    if (worker->proxy)
-        worker->totals.proxy = *proxy_counters(worker->proxy);
-    if (worker->mailbox)
-        worker->totals.mailbox_dropped = mailbox_dropped(worker->mailbox);
     if (worker->ws)
         ws_destroy(&worker->ws);
     if (worker->streams)
@@ -356,6 +368,11 @@ static void control_received(uv_async_t *control)
 {
     struct worker *worker = control->data;
 
+    if (atomic_load(&worker->report)) {
+        totals_take(worker, &worker->reported);
+        atomic_store(&worker->report, false);
+        uv_async_send(worker->shared->changed);
+    }
     switch (atomic_exchange(&worker->command, COMMAND_NONE)) {
     case COMMAND_STOP: stop_begin(worker); break;
     case COMMAND_END: tear_down(worker); break;
@@ -452,6 +469,20 @@ void worker_stop(struct worker *worker)
 {
     atomic_store(&worker->command, COMMAND_STOP);
     uv_async_send(&worker->control);
+}
+
+void worker_report(struct worker *worker)
+{
+    atomic_store(&worker->report, true);
+    uv_async_send(&worker->control);
+}
+
+bool worker_reported(const struct worker *worker, struct worker_totals *totals)
+{
+    if (atomic_load(&worker->report))
+        return false;
+    *totals = worker->reported;
+    return true;
 }
 
 void worker_end(struct worker *worker)

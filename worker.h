@@ -47,6 +47,8 @@ enum worker_state {
 struct worker_totals {
     struct proxy_counters proxy;
     uint64_t core_received, core_sent, core_dropped, mailbox_dropped;
+    struct proxy_sizes sizes;
+    size_t timers; /* running */
 };
 
 int worker_start(struct worker_shared *shared, unsigned number, struct worker **out);
@@ -55,6 +57,10 @@ enum worker_state worker_wait(struct worker *worker, const char **errors);
 void worker_run(struct worker *worker);
 /* Begin to stop: no new connections or requests, and an end to the open ones within their time. */
 void worker_stop(struct worker *worker);
+/* Ask for its totals of this moment: told like a change of state. */
+void worker_report(struct worker *worker);
+/* false: they have not come yet. */
+bool worker_reported(const struct worker *worker, struct worker_totals *totals);
 void worker_end(struct worker *worker); /* of an idle one, or one that never ran */
 enum worker_state worker_state(const struct worker *worker);
 struct mailbox *worker_mailbox(const struct worker *worker);

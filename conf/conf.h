@@ -99,8 +99,11 @@ struct conf {
         char *path;     /* "/": any path is fine; else exactly this one (F5: 404) */
         char **origins; /* allow list; none: any */
         unsigned origin_count;
-        unsigned ping_interval_s; /* 25: idle time after which sipward pings; F8 */
-        unsigned pong_timeout_s;  /* 10 */
+        /* Silence after which sipward pings, a tenth more or less; and after the ping, until it
+         * closes, for which a client has one second. 18 * 1.1 + 8 + 1 = 28.8: who vanished without
+         * a word is found within 30 s (F8). */
+        unsigned ping_interval_s; /* 18 */
+        unsigned pong_timeout_s;  /* 8 */
     } websocket;
 
     struct {                 /* N5, N6, N7 */

@@ -173,8 +173,8 @@ static const struct key websocket_keys[] = {
     TEXTS("origins", struct loaded, conf.websocket.origins, conf.websocket.origin_count,
           CONF_LIST_MAX, origin, NULL, "web pages that may connect, by their Origin; none: all"),
     NUMBER("ping_interval", struct loaded, conf.websocket.ping_interval_s, 1, DAY_S, "seconds",
-           "25", "silence after which sipward pings the client"),
-    NUMBER("pong_timeout", struct loaded, conf.websocket.pong_timeout_s, 1, 3600, "seconds", "10",
+           "18", "silence after which sipward pings the client"),
+    NUMBER("pong_timeout", struct loaded, conf.websocket.pong_timeout_s, 1, 3600, "seconds", "8",
            "silence after a ping that ends the connection"),
     {0}};
 

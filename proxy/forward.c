@@ -42,6 +42,7 @@ static struct forward *forward_create(struct proxy *proxy, const struct sip_msg 
     forward->method = request->method;
     snprintf(forward->call_id, sizeof(forward->call_id), STR_FMT, STR_ARG(request->call_id));
     DL_APPEND(proxy->forwards, forward);
+    proxy->forward_count++;
     if (from->flow) {
         DL_APPEND2(from->flow->origins, forward, origin_prev, origin_next);
         from->flow->origin_count++;
@@ -83,6 +84,7 @@ static void forward_free(struct forward *forward)
     origin_leave(forward);
     target_leave(forward);
     DL_DELETE(forward->proxy->forwards, forward);
+    forward->proxy->forward_count--;
     free(forward);
 }
 

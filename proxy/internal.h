@@ -51,6 +51,7 @@ struct proxy {
     uint32_t slot_count, slot_size, free_slot;
     unsigned flow_count;
     struct forward *forwards; /* all open ones */
+    size_t forward_count;
 
     char core_host4[CORE_ADDR_TEXT], core_host6[CORE_ADDR_TEXT]; /* "10.0.0.2:5060"; "": none */
 

@@ -8,6 +8,7 @@ struct location {
     uint64_t last_id;
     struct aor *aors; /* sorted by user name */
     unsigned aor_count;
+    size_t binding_count;
 };
 
 static int name_compare(struct str a, struct str b)
@@ -180,6 +181,7 @@ static struct binding *binding_unlink(struct binding **link)
 
     *link = binding->next;
     binding->aor->count--;
+    binding->aor->location->binding_count--;
     timer_stop(binding->aor->location->options.timers, &binding->expiry);
     return binding;
 }
@@ -196,6 +198,11 @@ void location_destroy(struct location **location)
     free(gone->aors);
     free(gone);
     *location = NULL;
+}
+
+size_t location_bindings(const struct location *location)
+{
+    return location->binding_count;
 }
 
 static void binding_expired(struct timer *timer, uint64_t now)
@@ -299,6 +306,7 @@ static void binding_enter(struct aor *aor, struct binding *binding, unsigned exp
     binding->next = aor->bindings;
     aor->bindings = binding;
     aor->count++;
+    location->binding_count++;
     timer_start(location->options.timers, &binding->expiry, binding->expires_at, binding_expired);
 }
 

@@ -56,6 +56,7 @@ struct location_options {
 
 int location_create(const struct location_options *options, struct location **out); /* -ENOMEM */
 void location_destroy(struct location **location);
+size_t location_bindings(const struct location *location); /* of all users */
 
 /* NULL: no such user. Escapes of the URI's user part must be gone: location_user(). */
 struct aor *location_find(const struct location *location, struct str user);

@@ -264,9 +264,13 @@ void proxy_drain(struct proxy *proxy)
     proxy->draining = true;
 }
 
-size_t proxy_transactions(const struct proxy *proxy)
+struct proxy_sizes proxy_sizes(const struct proxy *proxy)
 {
-    return transactions_count(proxy->transactions);
+    return (struct proxy_sizes){
+        .flows = proxy->flow_count,
+        .requests = proxy->forward_count,
+        .transactions = transactions_count(proxy->transactions),
+    };
 }
 
 size_t proxy_unanswered(const struct proxy *proxy)

@@ -60,8 +60,6 @@ void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char 
 void proxy_drain(struct proxy *proxy);
 /* Requests that still wait for their final response: what a stop gives some time. */
 size_t proxy_unanswered(const struct proxy *proxy);
-/* All transactions, those too that only wait for retransmissions. */
-size_t proxy_transactions(const struct proxy *proxy);
 
 /* Counted events; read by the worker itself. */
 struct proxy_counters {
@@ -74,4 +72,12 @@ struct proxy_counters {
     uint64_t flows_opened, flows_closed;
 };
 const struct proxy_counters *proxy_counters(const struct proxy *proxy);
+
+/* How much there is at this moment. */
+struct proxy_sizes {
+    size_t flows;
+    size_t requests;     /* on their way, or kept for retransmissions of theirs */
+    size_t transactions; /* those too that only wait for retransmissions */
+};
+struct proxy_sizes proxy_sizes(const struct proxy *proxy);
 const struct conf *proxy_conf(const struct proxy *proxy);

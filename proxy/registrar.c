@@ -408,6 +408,16 @@ static void request_receive(struct registrar *registrar, struct sip_msg *request
                                  now);
 }
 
+size_t registrar_bindings(const struct registrar *registrar)
+{
+    return location_bindings(registrar->location);
+}
+
+size_t registrar_transactions(const struct registrar *registrar)
+{
+    return transactions_count(registrar->transactions);
+}
+
 void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uint64_t now)
 {
     struct sip_msg *message = &registrar->message;

@@ -23,4 +23,6 @@ struct registrar_options {
 
 int registrar_create(const struct registrar_options *options, struct registrar **out);
 void registrar_destroy(struct registrar **registrar);
+size_t registrar_bindings(const struct registrar *registrar);
+size_t registrar_transactions(const struct registrar *registrar);
 void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uint64_t now);

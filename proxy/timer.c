@@ -14,6 +14,7 @@ enum { SLOT_BITS = 6, SLOTS = 1 << SLOT_BITS, LEVELS = 11 };
 
 struct timers {
     uint64_t now;
+    size_t count;
     unsigned levels; /* one bit for each level in use */
     uint64_t used[LEVELS];
     struct timer *slots[LEVELS][SLOTS];
@@ -86,12 +87,15 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t due,
     timer->due = due > timers->now ? due : timers->now;
     timer->fire = fire;
     link_timer(timers, timer);
+    timers->count++;
 }
 
 void timer_stop(struct timers *timers, struct timer *timer)
 {
-    if (timer_running(timer))
-        unlink_timer(timers, timer);
+    if (!timer_running(timer))
+        return;
+    unlink_timer(timers, timer);
+    timers->count--;
 }
 
 void timers_destroy(struct timers **timers)
@@ -129,7 +133,7 @@ static void fire_slot(struct timers *timers, unsigned slot, uint64_t now)
     /* One at a time from the head: fire() may start and stop any timer, free its owner, and put
      * more into this very slot. */
     while ((timer = timers->slots[0][slot])) {
-        unlink_timer(timers, timer);
+        timer_stop(timers, timer);
         timer->fire(timer, now);
     }
 }
@@ -162,6 +166,11 @@ void timers_run(struct timers *timers, uint64_t now)
             fire_slot(timers, slot, now);
     }
     timers->now = now;
+}
+
+size_t timers_count(const struct timers *timers)
+{
+    return timers->count;
 }
 
 uint64_t timers_next(const struct timers *timers)

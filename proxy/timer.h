@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct timers;
@@ -33,6 +34,7 @@ static inline bool timer_running(const struct timer *timer)
 
 /* Fire what is due. Timers started meanwhile for `now` or before fire in the same call. */
 void timers_run(struct timers *timers, uint64_t now);
+size_t timers_count(const struct timers *timers); /* running */
 /* When to call timers_run() next: a time that is never after the first timer's. UINT64_MAX: no
  * timer runs. */
 uint64_t timers_next(const struct timers *timers);

@@ -660,6 +660,20 @@ def test_over_ipv6(lab, kind):  # R1, R3
     hang_up(of_alice, of_pbx)
 
 
+def test_status_says_how_much_there_is(lab):
+    edge, pbx = lab.scripted(level="warning")
+    alice = lab.registered(edge, pbx, "alice")
+    bob = lab.client(edge, "bob", "wss")
+    alice.send(alice.invite("sip:1@sip.test"))
+    pbx.expect("INVITE")
+    status = edge.status()
+    assert status["connections"] == status["flows"] == status["flows-opened"] == 2, status
+    assert status["requests"] == 2, status  # the REGISTER too is kept for a while
+    assert status["requests-access"] == 2 and status["transactions"] >= 3, status
+    bob.close()
+    net.until(lambda: edge.status()["flows"] == 1, "a flow less")
+
+
 def test_stop_closes_connections_properly(lab):
     edge, pbx = lab.scripted()
     alice = lab.registered(edge, pbx, "alice")

@@ -126,8 +126,9 @@ void edge_teardown(struct edge *edge)
     for (unsigned i = 0; i < EDGE_CLIENTS; i++)
         edge_hang_up(&edge->clients[i]);
     edge_wait(edge, 200000); /* whatever is left ends by its own timers */
-    assert_int_equal(proxy_transactions(edge->proxy), 0);
-    assert_true(timers_next(edge->timers) == UINT64_MAX);
+    assert_int_equal(proxy_sizes(edge->proxy).transactions, 0);
+    assert_int_equal(proxy_sizes(edge->proxy).requests, 0);
+    assert_int_equal(timers_count(edge->timers), 0);
     proxy_destroy(&edge->proxy);
     timers_destroy(&edge->timers);
     inbox_free(&edge->core);

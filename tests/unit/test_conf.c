@@ -153,8 +153,8 @@ static void the_seven_lines_load_with_every_default(void **state)
     assert_int_equal(conf->registrar.nonce_lifetime_s, 300);
     assert_string_equal(conf->websocket.path, "/");
     assert_int_equal(conf->websocket.origin_count, 0);
-    assert_int_equal(conf->websocket.ping_interval_s, 25);
-    assert_int_equal(conf->websocket.pong_timeout_s, 10);
+    assert_int_equal(conf->websocket.ping_interval_s, 18);
+    assert_int_equal(conf->websocket.pong_timeout_s, 8);
     assert_int_equal(conf->headers.rule_count, 0);
     assert_null(conf->headers.client_address);
     assert_int_equal(conf->limits.message_size, 65536);

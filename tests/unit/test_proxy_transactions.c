@@ -19,7 +19,7 @@ static void requests_to_the_core_are_retransmitted(void **state) /* T1 */
         assert_int_equal(edge.core.times[i] - start, expected[i]);
     edge_wait(&edge, 1000);
     assert_int_equal(alice->inbox.count, 0); /* T5: never a 408 */
-    assert_int_equal(proxy_transactions(edge.proxy), 0);
+    assert_int_equal(proxy_sizes(edge.proxy).transactions, 0);
 }
 
 static void an_invite_without_answer_gets_408(void **state) /* T5 */

@@ -277,6 +277,7 @@ TEST(random_starts_and_stops_agree_with_a_list)
         case 1: timers_run(timers, now += offset >> 6); break;
         default: start(&probes[i], due[i] = now + offset); break;
         }
+        size_t running = 0;
         for (unsigned k = 0; k < 64; k++) {
             if (due[k] && due[k] <= now && (random >> 14) % 4 == 1) {
                 due[k] = 0;
@@ -284,7 +285,9 @@ TEST(random_starts_and_stops_agree_with_a_list)
             }
             assert_int_equal(probes[k].fired, fired[k]);
             assert_int_equal(timer_running(&probes[k].timer), due[k] != 0);
+            running += due[k] != 0;
         }
+        assert_int_equal(timers_count(timers), running);
     }
     end();
     for (unsigned k = 0; k < 64; k++)

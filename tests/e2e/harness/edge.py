@@ -16,7 +16,7 @@ class Edge:
     """A running sipward. `users` are names, or whole YAML mappings. stop() fails the test when the stop was not clean."""
 
     def __init__(self, lab, backends=(), users=(), contact="mask", more="", address="127.0.0.1",
-                 workers=2, ca=None):
+                 workers=2, ca=None, level="debug"):
         self.lab, self.address = lab, address
         self.ca = ca or lab.ca
         bracketed = f"[{address}]" if ":" in address else address
@@ -33,7 +33,7 @@ class Edge:
             f'core: "{bracketed}:{self.core[1]}"',
             f"contact: {contact}",
             f"workers: {workers}",
-            "log_level: debug",
+            f"log_level: {level}",
         ]
         if backends:
             lines += ["backends:"] + [f'  - "udp:{b}"' for b in backends]
@@ -67,6 +67,13 @@ class Edge:
 
     def log(self):
         return self.process.output()
+
+    def status(self):
+        """What it says on SIGUSR1: {field: number}."""
+        before = len(self.process.matches(r" status connections=.*$"))
+        os.kill(self.process.child.pid, signal.SIGUSR1)
+        line = self.process.wait_output(r" status (connections=.*)$", count=before + 1)[-1]
+        return {name: int(number) for name, number in re.findall(r"([\w-]+)=(\d+)", line)}
 
     @property
     def wss_url(self):

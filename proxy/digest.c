@@ -15,10 +15,12 @@ enum {
     KEY_SIZE = 32,
     HASH_MAX = 32,              /* bytes of a SHA-256 */
     HEX_MAX = 2 * HASH_MAX + 1, /* as text, with its NUL */
-    NONCE_TIME_LEN = 16,        /* hex digits */
-    NONCE_MAC_LEN = 32,         /* hex digits of half a MAC */
+    NONCE_TIME_LEN = 16,        /* hex digits: 48 bits of time, 16 that make it the only one */
+    NONCE_SERIAL_BITS = 16,
+    NONCE_MAC_LEN = 32, /* hex digits of half a MAC */
     NONCE_LEN = NONCE_TIME_LEN + NONCE_MAC_LEN,
     FAILURE_SLOTS = 1024,
+    COUNT_SLOTS = 4096,
 };
 
 struct failures {
@@ -26,11 +28,20 @@ struct failures {
     uint64_t since; /* of the last one counted or forgotten */
 };
 
+/* The highest nc that came with a nonce (RFC 7616 3.3). A slot is taken over by the newer nonce: a
+ * replay of the older one then passes until that is stale, which is what all had without counts. */
+struct count {
+    uint64_t nonce; /* keyed hash; 0: free */
+    uint32_t nc;
+};
+
 struct digest {
     struct str realm;
     uint64_t nonce_lifetime_ms;
     uint8_t key[KEY_SIZE];
+    uint16_t serial;                         /* of the last nonce */
     struct failures failures[FAILURE_SLOTS]; /* by a keyed hash of the user name */
+    struct count counts[COUNT_SLOTS];        /* by that hash of the nonce */
 };
 
 int digest_create(const struct conf *conf, struct digest **out)
@@ -239,7 +250,7 @@ static bool response_matches(const struct digest *digest, const struct sip_msg *
     return same && user;
 }
 
-/* ---- nonces: time, and a MAC of it ---- */
+/* ---- nonces: time and serial number, and a MAC of them ---- */
 
 static bool mac(const struct digest *digest, struct str data, uint8_t out[HASH_MAX])
 {
@@ -250,14 +261,14 @@ static bool mac(const struct digest *digest, struct str data, uint8_t out[HASH_M
            len == HASH_MAX;
 }
 
-static void nonce_print(const struct digest *digest, uint64_t time, char nonce[NONCE_LEN + 1])
+static void nonce_print(const struct digest *digest, uint64_t stamp, char nonce[NONCE_LEN + 1])
 {
     uint8_t sum[HASH_MAX];
     char text[NONCE_TIME_LEN + 1];
     uint8_t bytes[8];
 
     for (unsigned i = 0; i < sizeof(bytes); i++)
-        bytes[i] = (uint8_t)(time >> (56 - 8 * i));
+        bytes[i] = (uint8_t)(stamp >> (56 - 8 * i));
     hex_print(bytes, sizeof(bytes), text);
     memcpy(nonce, text, sizeof(text));
     if (mac(digest, str_of(text), sum))
@@ -268,7 +279,7 @@ static void nonce_print(const struct digest *digest, uint64_t time, char nonce[N
 static bool nonce_fresh(const struct digest *digest, struct str nonce, uint64_t now)
 {
     char expected[NONCE_LEN + 1] = "";
-    uint64_t time = 0;
+    uint64_t stamp = 0, time;
 
     if (nonce.len != NONCE_LEN)
         return false;
@@ -282,9 +293,10 @@ static bool nonce_fresh(const struct digest *digest, struct str nonce, uint64_t 
             digit = (uint64_t)(c - 'a') + 10;
         else
             return false;
-        time = time << 4 | digit;
+        stamp = stamp << 4 | digit;
     }
-    nonce_print(digest, time, expected);
+    nonce_print(digest, stamp, expected);
+    time = stamp >> NONCE_SERIAL_BITS;
     return strlen(expected) == NONCE_LEN && CRYPTO_memcmp(nonce.p, expected, NONCE_LEN) == 0 &&
            time <= now && now - time <= digest->nonce_lifetime_ms;
 }
@@ -317,6 +329,46 @@ static bool uri_matches(struct arena *arena, struct str uri, struct str request_
             str_eq_nocase(a.host, b.host));
 }
 
+static bool nc_read(struct str text, uint32_t *out)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.p[i];
+
+        if (c >= '0' && c <= '9')
+            n = n << 4 | (uint32_t)(c - '0');
+        else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
+            n = n << 4 | (uint32_t)((c | 0x20) - 'a' + 10);
+        else
+            return false;
+    }
+    *out = n;
+    return text.len == 8;
+}
+
+/* Was this count not used before? Requests of one client may overtake each other on their way, and
+ * then the later one is asked to try again with a new nonce: it is told so, not refused. RFC 2069
+ * has no counts. */
+static bool nc_new(struct digest *digest, const struct digest_credentials *credentials)
+{
+    uint8_t sum[HASH_MAX] = {0};
+    struct count *slot;
+    uint64_t nonce;
+    uint32_t nc;
+
+    if (!credentials->qop)
+        return true;
+    if (!nc_read(credentials->nc, &nc) || !mac(digest, credentials->nonce, sum))
+        return false;
+    memcpy(&nonce, sum, sizeof(nonce));
+    slot = &digest->counts[nonce % COUNT_SLOTS];
+    if (slot->nonce == nonce && nc <= slot->nc)
+        return false;
+    *slot = (struct count){nonce, nc};
+    return true;
+}
+
 enum digest_result digest_verify(struct digest *digest, const struct sip_msg *request,
                                  const struct digest_credentials *credentials,
                                  const struct conf_user *user, struct arena *arena, uint64_t now)
@@ -328,7 +380,9 @@ enum digest_result digest_verify(struct digest *digest, const struct sip_msg *re
     if (response_matches(digest, request, credentials, can ? user : NULL) &&
         uri_matches(arena, credentials->uri, request->uri)) {
         failures->count = 0;
-        return nonce_fresh(digest, credentials->nonce, now) ? DIGEST_OK : DIGEST_STALE;
+        return nonce_fresh(digest, credentials->nonce, now) && nc_new(digest, credentials)
+                   ? DIGEST_OK
+                   : DIGEST_STALE;
     }
     if (failures->count >= DIGEST_FAILURES_MAX)
         return DIGEST_REFUSED; /* counted no further: a minute's pause is a new try */
@@ -337,14 +391,14 @@ enum digest_result digest_verify(struct digest *digest, const struct sip_msg *re
     return failures->count >= DIGEST_FAILURES_MAX ? DIGEST_REFUSED : DIGEST_WRONG;
 }
 
-void digest_challenge(const struct digest *digest, enum header_id id, const struct conf_user *user,
+void digest_challenge(struct digest *digest, enum header_id id, const struct conf_user *user,
                       bool stale, uint64_t now, struct buf *out)
 {
     bool sha256 = user && user->ha1_sha256;
     bool md5 = !user || user->password || user->ha1_md5;
     char nonce[NONCE_LEN + 1] = "";
 
-    nonce_print(digest, now, nonce);
+    nonce_print(digest, now << NONCE_SERIAL_BITS | ++digest->serial, nonce);
     for (size_t i = 0; i < ARRAY_LEN(algorithms); i++) {
         if (algorithms[i].algorithm == DIGEST_MD5 ? !md5 : !sha256)
             continue;

@@ -10,9 +10,10 @@
  * So one MD5 challenge for a user with a password; SHA-256 is offered to those for whom the file
  * has ha1_sha256, before MD5 where both can be offered, as RFC 8760 2.4 prefers.
  *
- * Nonces hold their time and a MAC: nothing is kept for them. Wrong passwords are counted for each
- * user name, known or not, so that an answer doesn't tell which names exist; the right password is
- * always taken, so that nobody can lock a user out.
+ * Nonces hold their time and a MAC, so none has to be kept; the highest count that came with one
+ * is, for a while (RFC 7616 3.3: a replay). Wrong passwords are counted for each user name, known
+ * or not, so that an answer doesn't tell which names exist; the right password is always taken, so
+ * that nobody can lock a user out.
  *
  * Ownership: credentials borrow from the message and the arena.
  * Threads:   one loop's, no locks.
@@ -41,7 +42,8 @@ struct digest_credentials {
 
 enum digest_result {
     DIGEST_OK,
-    DIGEST_STALE,   /* the password is right, the nonce too old or not ours: challenge again */
+    DIGEST_STALE,   /* the password is right; the nonce is too old, not ours, or its count was used:
+                       challenge again */
     DIGEST_WRONG,   /* challenge again */
     DIGEST_REFUSED, /* wrong too often: 403 */
 };
@@ -59,5 +61,5 @@ enum digest_result digest_verify(struct digest *digest, const struct sip_msg *re
                                  const struct conf_user *user, struct arena *arena, uint64_t now);
 /* Header lines of challenges, WWW-Authenticate or Proxy-Authenticate, for `user` (NULL: unknown,
  * which looks like a user with a password). */
-void digest_challenge(const struct digest *digest, enum header_id id, const struct conf_user *user,
+void digest_challenge(struct digest *digest, enum header_id id, const struct conf_user *user,
                       bool stale, uint64_t now, struct buf *out);

@@ -194,9 +194,9 @@ static inline void quoted(const char *text, const char *name, char out[256])
     (void)snprintf(out, 256, "%.*s", (int)strcspn(at, "\""), at);
 }
 
-/* A header line that answers the challenge in `response`. */
-static inline void authorize(const char *response, const struct login *login, const char *method,
-                             const char *request_uri, char out[2048])
+/* A header line that answers the challenge in `response`, the nc-th with its nonce. */
+static inline void authorize_again(const char *response, const struct login *login, unsigned nc,
+                                   const char *method, const char *request_uri, char out[2048])
 {
     const char *hash = strcmp(login->algorithm, "MD5") == 0 ? "MD5" : "SHA256";
     const char *uri = login->uri ? login->uri : request_uri;
@@ -210,13 +210,19 @@ static inline void authorize(const char *response, const struct login *login, co
     hash_text(hash, text, a1);
     (void)snprintf(text, sizeof(text), "%s:%s", method, uri);
     hash_text(hash, text, a2);
-    (void)snprintf(text, sizeof(text), "%s:%s:00000001:c0ffee:auth:%s", a1, nonce, a2);
+    (void)snprintf(text, sizeof(text), "%s:%s:%08x:c0ffee:auth:%s", a1, nonce, nc, a2);
     hash_text(hash, text, answer);
     (void)snprintf(out, 2048,
                    "%s: Digest username=\"%s\", realm=\"%s\", nonce=\"%s\", uri=\"%s\", "
-                   "response=\"%s\", algorithm=%s, qop=auth, cnonce=\"c0ffee\", nc=00000001\r\n",
+                   "response=\"%s\", algorithm=%s, qop=auth, cnonce=\"c0ffee\", nc=%08x\r\n",
                    status_of(response) == 401 ? "Authorization" : "Proxy-Authorization",
-                   login->user, realm, nonce, uri, answer, login->algorithm);
+                   login->user, realm, nonce, uri, answer, login->algorithm, nc);
+}
+
+static inline void authorize(const char *response, const struct login *login, const char *method,
+                             const char *request_uri, char out[2048])
+{
+    authorize_again(response, login, 1, method, request_uri, out);
 }
 
 static const struct login alice = {"alice", "wonder", "MD5", NULL, NULL};

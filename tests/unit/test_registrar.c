@@ -115,22 +115,27 @@ static void registrar_chooses_the_time(void **state) /* S2 */
 static void older_request_changes_nothing(void **state) /* S1 */
 {
     struct edge *edge = *state;
-    char credentials[2048];
+    char challenge[2048], credentials[2048];
 
     assert_int_equal(register_as(edge, &alice, "c1", CONTACT), 200); /* CSeq 2 */
     register_once(edge, "alice", "c1", 1, CONTACT, "");
-    authorize(last_sent(edge), &alice, "REGISTER", "sip:sip.test", credentials);
+    (void)snprintf(challenge, sizeof(challenge), "%s", last_sent(edge));
+    authorize(challenge, &alice, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c1", 1, CONTACT "Expires: 0\r\n", credentials);
     assert_int_equal(last_status(edge), 500);
+    authorize_again(challenge, &alice, 2, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c1", 1,
                   "Contact: <sip:a@new.invalid>\r\n" CONTACT "Expires: 100\r\n", credentials);
     assert_int_equal(last_status(edge), 500); /* nothing of it */
+    authorize_again(challenge, &alice, 3, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c1", 1, "Contact: *\r\nExpires: 0\r\n", credentials);
     assert_int_equal(last_status(edge), 500);
+    authorize_again(challenge, &alice, 4, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c1", 2, CONTACT "Expires: 0\r\n", credentials); /* seen */
     assert_int_equal(last_status(edge), 200);
     assert_int_equal(count_of(last_sent(edge), "Contact: "), 1);
     assert_non_null(strstr(last_sent(edge), "expires=3600"));
+    authorize_again(challenge, &alice, 5, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c2", 1, CONTACT "Expires: 100\r\n", credentials); /* restarted */
     assert_int_equal(last_status(edge), 200);
     assert_non_null(strstr(last_sent(edge), "expires=100"));
@@ -284,21 +289,51 @@ static void only_right_credentials_register(void **state) /* S3 */
 static void old_nonce_is_stale(void **state) /* S3 */
 {
     struct edge *edge = *state;
-    char credentials[2048];
+    char challenge[2048], credentials[2048];
 
     register_once(edge, "alice", "c1", 1, "", "");
-    authorize(last_sent(edge), &alice, "REGISTER", "sip:sip.test", credentials);
-    assert_null(strstr(last_sent(edge), "stale"));
+    (void)snprintf(challenge, sizeof(challenge), "%s", last_sent(edge));
+    assert_null(strstr(challenge, "stale"));
     pass(edge, 300000);
+    authorize(challenge, &alice, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c1", 2, "", credentials);
-    assert_int_equal(last_status(edge), 200); /* used again, and not yet too old */
+    assert_int_equal(last_status(edge), 200); /* not yet too old */
     pass(edge, 1);
+    authorize_again(challenge, &alice, 2, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c1", 3, "", credentials);
     assert_int_equal(last_status(edge), 401);
     assert_non_null(strstr(last_sent(edge), "stale=true"));
     authorize(last_sent(edge), &alice, "REGISTER", "sip:sip.test", credentials);
     register_once(edge, "alice", "c1", 4, "", credentials);
     assert_int_equal(last_status(edge), 200);
+}
+
+static void replay_is_stale(void **state) /* S3 refused, RFC 7616 3.3 */
+{
+    static const struct {
+        unsigned nc;
+        int status;
+    } uses[] = {
+        {2, 200},
+        {2, 401},
+        {1, 401},
+        {3, 200}
+    };
+    struct edge *edge = *state;
+    char challenge[2048], credentials[2048];
+
+    register_once(edge, "alice", "c1", 1, "", "");
+    (void)snprintf(challenge, sizeof(challenge), "%s", last_sent(edge));
+    for (unsigned i = 0; i < ARRAY_LEN(uses); i++) {
+        authorize_again(challenge, &alice, uses[i].nc, "REGISTER", "sip:sip.test", credentials);
+        register_once(edge, "alice", "c1", 2 + i, "", credentials);
+        assert_int_equal(last_status(edge), uses[i].status);
+        if (uses[i].status == 401)
+            assert_non_null(strstr(last_sent(edge), "stale=true"));
+    }
+    /* two that were challenged in the same millisecond do not use up each other's counts */
+    assert_int_equal(register_as(edge, &alice, "c2", ""), 200);
+    assert_int_equal(register_as(edge, &alice, "c3", ""), 200);
 }
 
 static void too_many_wrong_passwords_are_403_known_user_or_not(void **state) /* S3 */
@@ -366,6 +401,7 @@ int main(void)
         edge_test(alias_is_the_domain_too),
         edge_test(only_right_credentials_register),
         edge_test(old_nonce_is_stale),
+        edge_test(replay_is_stale),
         edge_test(too_many_wrong_passwords_are_403_known_user_or_not),
         edge_test(credentials_of_another_user_are_403),
         edge_test(nonsense_is_dropped),

@@ -21,6 +21,8 @@ struct forward {
     bool cancelled; /* by the client, or because it is gone */
     bool expired;   /* timer C fired */
     bool outbound;  /* a REGISTER that asked for RFC 5626 */
+    bool opens;     /* a request outside of dialogs */
+    uint64_t ended; /* hash of the To tag of the dialog that we hung up last (T6) */
     struct timer timer_c;
     struct forward *prev, *next;               /* of the proxy */
     struct forward *origin_prev, *origin_next; /* of from.flow */
@@ -40,6 +42,7 @@ static struct forward *forward_create(struct proxy *proxy, const struct sip_msg 
     forward->proxy = proxy;
     forward->from = *from;
     forward->method = request->method;
+    forward->opens = !request->to_tag.p;
     snprintf(forward->call_id, sizeof(forward->call_id), STR_FMT, STR_ARG(request->call_id));
     DL_APPEND(proxy->forwards, forward);
     proxy->forward_count++;
@@ -180,8 +183,8 @@ static void request_answer(struct proxy *proxy, const struct sip_msg *request,
     proxy_reply(proxy, request, reply_to, status, why, extra);
 }
 
-static int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
-                         const char *id)
+int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
+                  const char *id)
 {
     int status = via_push(proxy, request, to, id);
 
@@ -190,6 +193,12 @@ static int request_print(struct proxy *proxy, struct sip_msg *request, const str
     buf_reset(&proxy->out);
     sip_print(request, &proxy->out);
     return proxy->out.overflow ? 513 : 0;
+}
+
+void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SIZE])
+{
+    (void)snprintf(id, TRANSACTION_ID_SIZE, "%02xffffff%08x", proxy->options.worker,
+                   (unsigned)XXH3_64bits_withSeed(key.p, key.len, proxy->options.instance));
 }
 
 /* ACK for a 2xx: end to end, without a transaction (T3). */
@@ -207,10 +216,7 @@ static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct h
     }
     if (!status)
         status = request_rewrite(proxy, ack, from, &target);
-    /* No transaction: slot ffffff is nobody's. The same branch for a retransmission. */
-    snprintf(id, sizeof(id), "%02xffffff%08x", proxy->options.worker,
-             (unsigned)XXH3_64bits_withSeed(ack->top_branch.p, ack->top_branch.len,
-                                            proxy->options.instance));
+    ack_id(proxy, ack->top_branch, id);
     if (!status)
         status = request_print(proxy, ack, &target.hop, id);
     if (!status)
@@ -335,25 +341,28 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
         forward_answer(forward, status, NULL, STR(""), now);
 }
 
-void request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                     uint64_t now)
+int request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                    uint64_t now)
 {
     struct hop reply_to;
+    int err = via_received(proxy, request, from, &reply_to);
 
-    if (via_received(proxy, request, from, &reply_to)) {
+    if (err) {
         proxy->counters.dropped_broken++;
         log_event(LOG_INFO, "message dropped",
                   LOG_TEXT("flow", str_of(from->flow ? from->flow->name : "core")),
-                  LOG_TEXT("call-id", request->call_id), LOG_TEXT("reason", STR("Bad Via")));
-        return;
+                  LOG_TEXT("call-id", request->call_id),
+                  LOG_TEXT("reason", str_of(err == -ENOMEM ? "no memory" : "Bad Via")));
+        return err == -ENOMEM ? 0 : -EPROTO;
     }
     if (transactions_absorb(proxy->transactions, request, &reply_to, now))
-        return;
+        return 0;
     switch (request->method) {
     case SIP_ACK: ack_forward(proxy, request, &reply_to); break;
     case SIP_CANCEL: cancel_receive(proxy, request, &reply_to, now); break;
     default: request_forward(proxy, request, &reply_to, now);
     }
+    return 0;
 }
 
 /* ---- responses ---- */
@@ -391,6 +400,20 @@ static bool response_print(struct forward *forward, struct sip_msg *response)
     return !proxy->out.overflow;
 }
 
+/* Nobody is there to get this (T6). What would be a call is ended; a re-INVITE is left alone, since
+ * the client may come back for its dialog. */
+static void response_drop(struct forward *forward, struct sip_msg *response, uint64_t now)
+{
+    struct str tag = response->to_tag;
+    uint64_t dialog = XXH3_64bits(tag.p ? tag.p : "", tag.len);
+
+    forward->proxy->counters.dropped_stray++;
+    if (forward->method != SIP_INVITE || !forward->opens || response->status / 100 != 2)
+        return;
+    call_hang_up(forward->proxy, response, dialog != forward->ended, now);
+    forward->ended = dialog;
+}
+
 static void on_response(void *owner, struct client_transaction *client, struct sip_msg *response,
                         uint64_t now)
 {
@@ -405,8 +428,8 @@ static void on_response(void *owner, struct client_transaction *client, struct s
         timer_c_start(forward, now);
     if (status >= 200)
         timer_stop(proxy->options.timers, &forward->timer_c);
-    if (!forward->server) { /* T6 */
-        proxy->counters.dropped_stray++;
+    if (!forward->server) {
+        response_drop(forward, response, now);
         return;
     }
     if (status == 408 && forward->method != SIP_INVITE) { /* T5, RFC 4320 4.2 */

@@ -87,13 +87,15 @@ struct target {
  * 0, or a status to answer with. */
 int target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                   struct target *target);
+/* The same for one of the edge itself, in a dialog that a client began which is gone (T6). */
+int target_choose_own(struct proxy *proxy, struct sip_msg *request, struct target *target);
 /* Host and port of our side that faces `to`, as its URIs and Via name it. */
 struct str core_host(const struct proxy *proxy, const struct core_addr *to);
 
 /* ---- rewrite.c ---- */
 
 /* RFC 3261 18.2.1, RFC 3581: received and rport in the top Via. Sets where responses go. -EINVAL:
- * a Via that can't be read. */
+ * a Via that can't be read. -ENOMEM. */
 int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                  struct hop *reply_to);
 /* V6, M1, M2, M3, M5. 0, a status, or 200 where sipward answers itself (M1). `extra` may become
@@ -111,10 +113,23 @@ int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct
 
 /* ---- forward.c ---- */
 
-void request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                     uint64_t now);
+/* -EPROTO: its Via is too broken to answer (V5). */
+int request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                    uint64_t now);
 void response_receive(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
                       uint64_t now);
 void forwards_flow_closed(struct proxy *proxy, struct flow *flow, uint64_t now); /* T6 */
+/* The branch id of an ACK to a 2xx, which has no transaction: slot ffffff is nobody's. The same for
+ * the same `key`, as a retransmission has to have. */
+void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SIZE]);
+/* Our Via on a request that was rewritten, and all of it into proxy->out. 0 or a status. */
+int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
+                  const char *id);
 size_t forwards_unanswered(const struct proxy *proxy);
 void forwards_destroy(struct proxy *proxy);
+
+/* ---- hangup.c ---- */
+
+/* A 2xx to the INVITE of a client that is gone: ACK, so that its sender stops to repeat it, and for
+ * the first of a dialog (`bye`) BYE, so that the call ends (T6). `answer` becomes the request. */
+void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, uint64_t now);

@@ -156,11 +156,10 @@ static int receive(struct proxy *proxy, const struct hop *from, char *bytes, siz
     }
     if (msg->is_request) {
         (*(from->flow ? &proxy->counters.requests_access : &proxy->counters.requests_core))++;
-        request_receive(proxy, msg, from, now);
-    } else {
-        (*(from->flow ? &proxy->counters.responses_access : &proxy->counters.responses_core))++;
-        response_receive(proxy, msg, from, now);
+        return request_receive(proxy, msg, from, now);
     }
+    (*(from->flow ? &proxy->counters.responses_access : &proxy->counters.responses_core))++;
+    response_receive(proxy, msg, from, now);
     return 0;
 }
 

@@ -204,11 +204,19 @@ static int max_breadth_check(const struct sip_msg *request, const char **why)
 static int proxy_require_check(struct proxy *proxy, const struct sip_msg *request,
                                struct str *extra, const char **why)
 {
-    struct str tokens = sip_value(request, HEADER_PROXY_REQUIRE);
+    struct str lines = STR("");
 
-    if (!tokens.p || !tokens.len)
+    for (int i = -1; (i = sip_find(request, HEADER_PROXY_REQUIRE, (unsigned)(i + 1))) >= 0;) {
+        struct str tokens = request->headers[i].value;
+        if (tokens.len)
+            lines = arena_printf(&proxy->arena, STR_FMT "Unsupported: " STR_FMT "\r\n",
+                                 STR_ARG(lines), STR_ARG(tokens));
+        if (!lines.p)
+            return 513;
+    }
+    if (!lines.len)
         return 0;
-    *extra = arena_printf(&proxy->arena, "Unsupported: " STR_FMT "\r\n", STR_ARG(tokens));
+    *extra = lines;
     *why = "Bad Extension";
     return 420;
 }

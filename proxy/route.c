@@ -304,18 +304,34 @@ static int target_flow(struct proxy *proxy, struct sip_msg *request, const struc
     return refuse(target, 404, "No Flow Token");
 }
 
+static int target_begin(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
+                        struct routing *routing, struct target *target)
+{
+    int status = routes_take(proxy, request, flow, routing);
+
+    *target = (struct target){.uri = routing->uri};
+    if (status)
+        return refuse(target, status, status == 403 ? "Forged Flow Token" : "Bad Route");
+    return 0;
+}
+
 int target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                   struct target *target)
 {
     struct routing routing;
-    int status;
+    int status = target_begin(proxy, request, from->flow, &routing, target);
 
-    *target = (struct target){0};
-    status = routes_take(proxy, request, from->flow, &routing);
     if (status)
-        return refuse(target, status, status == 403 ? "Forged Flow Token" : "Bad Route");
-    target->uri = routing.uri;
+        return status;
     if (from->flow)
         return target_core(proxy, request, &routing, from->flow, target);
     return target_flow(proxy, request, &routing, target);
+}
+
+int target_choose_own(struct proxy *proxy, struct sip_msg *request, struct target *target)
+{
+    struct routing routing;
+    int status = target_begin(proxy, request, NULL, &routing, target);
+
+    return status ? status : target_core(proxy, request, &routing, NULL, target);
 }

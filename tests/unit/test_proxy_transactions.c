@@ -117,6 +117,96 @@ static void a_client_that_is_gone_has_its_invite_cancelled(void **state) /* T6 *
     assert_int_equal(proxy_counters(edge.proxy)->dropped_stray, 1);
 }
 
+static void a_call_that_is_answered_to_nobody_is_ended(void **state) /* T6, T6 to core, R2 */
+{
+    (void)state;
+    char invite[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge, "%s", response_to(invite, "180 Ringing", "b", NULL));
+    edge_hang_up(alice);
+    inbox_take(&edge.core);
+    edge_from_core(&edge, "%s",
+                   response_to(invite, "200 OK", "b", "Contact: <sip:bob@10.0.0.5:5060;x=y>"));
+    assert_int_equal(edge.core.count, 2);
+    const char *ack = edge.core.messages[0], *bye = edge.core.messages[1];
+    assert_string_equal(start_line(ack), "ACK sip:bob@10.0.0.5:5060;x=y SIP/2.0");
+    assert_string_equal(header_of(ack, "CSeq", 0), "1 ACK");
+    assert_string_equal(header_of(ack, "From", 0), "<sip:alice@sip.test>;tag=a");
+    assert_string_equal(header_of(ack, "To", 0), "<sip:bob@sip.test>;tag=b");
+    assert_string_equal(header_of(ack, "Call-ID", 0), "call1");
+    assert_string_equal(header_of(ack, "Route", 0), ""); /* both were ours */
+    assert_string_equal(header_of(ack, "Via", 1), "");
+    assert_true(strcmp(header_of(ack, "Via", 0), header_of(invite, "Via", 0)) != 0);
+    assert_string_equal(start_line(bye), "BYE sip:bob@10.0.0.5:5060;x=y SIP/2.0");
+    assert_string_equal(header_of(bye, "CSeq", 0), "2 BYE");
+    assert_string_equal(header_of(bye, "To", 0), "<sip:bob@sip.test>;tag=b");
+    assert_string_equal(header_of(bye, "Via", 1), "");
+    assert_true(strcmp(header_of(bye, "Via", 0), header_of(ack, "Via", 0)) != 0);
+    assert_string_equal(header_of(bye, "Max-Forwards", 0), "70");
+
+    /* The 200 comes again, as the ACK was lost: so does the ACK, the same, but no other BYE. */
+    char first[2048];
+    snprintf(first, sizeof(first), "%s", ack);
+    edge_from_core(&edge, "%s", response_to(bye, "200 OK", NULL, NULL));
+    edge_from_core(&edge, "%s",
+                   response_to(invite, "200 OK", "b", "Contact: <sip:bob@10.0.0.5:5060;x=y>"));
+    assert_int_equal(edge.core.count, 3);
+    assert_string_equal(edge.core.messages[2], first);
+    /* and another callee, as the PBX forked it, is another dialog */
+    edge_from_core(&edge, "%s",
+                   response_to(invite, "200 OK", "c", "Contact: <sip:bob@10.0.0.5:5062>"));
+    assert_int_equal(edge.core.count, 3); /* nowhere that a client's BYE could go (R2) */
+    edge_from_core(&edge, "%s",
+                   response_to(invite, "200 OK", "d", "Contact: <sip:dave@10.0.0.5:5060>"));
+    assert_int_equal(edge.core.count, 5);
+    assert_string_equal(start_line(edge.core.messages[4]), "BYE sip:dave@10.0.0.5:5060 SIP/2.0");
+}
+
+static void a_call_is_ended_along_its_route(void **state) /* T6, R4 */
+{
+    (void)state;
+    char invite[8192], answer[16384];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_hang_up(alice); /* before any response */
+    inbox_take(&edge.core);
+    const char *plain = response_to(invite, "200 OK", "b", "Contact: <sip:bob@192.0.2.99:5070>");
+    const char *ours = strstr(plain, "Record-Route: ");
+    snprintf(answer, sizeof(answer), "%.*sRecord-Route: <sip:10.0.0.5;lr;here>\n%s",
+             (int)(ours - plain), plain, ours);
+    edge_from_core(&edge, "%s", answer);
+    assert_int_equal(edge.core.count, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *sent = edge.core.messages[i];
+
+        assert_non_null(strstr(sent, i ? "BYE sip:bob@192.0.2.99:5070 SIP/2.0\r\n"
+                                       : "ACK sip:bob@192.0.2.99:5070 SIP/2.0\r\n"));
+        assert_string_equal(header_of(sent, "Route", 0), "<sip:10.0.0.5;lr;here>");
+        assert_string_equal(header_of(sent, "Route", 1), "");
+        assert_true(core_addr_eq(&edge.core.to[i], &edge.pbx));
+    }
+}
+
+static void a_dialog_outlives_the_connection_of_its_client(void **state) /* T6 refused, R7 */
+{
+    (void)state;
+    char routes[2048], invite[8192];
+
+    call_up(routes);
+    edge_from_client(alice, IN_DIALOG("ACK", "1"), "sip:bob@10.0.0.5:5060", routes);
+    edge_from_client(alice, IN_DIALOG("INVITE", "2"), "sip:bob@10.0.0.5:5060", routes);
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge, "%s", response_to(invite, "180 Ringing", NULL, NULL));
+    edge_hang_up(alice);
+    inbox_take(&edge.core);
+    edge_from_core(&edge, "%s",
+                   response_to(invite, "200 OK", NULL, "Contact: <sip:bob@10.0.0.5:5060>"));
+    assert_int_equal(edge.core.count, 0); /* no BYE: alice may come back for her call */
+}
+
 static void a_callee_that_is_gone_ends_the_request(void **state) /* R7, T6 */
 {
     (void)state;
@@ -214,6 +304,9 @@ int main(void)
         MASK(cancel_without_a_match_gets_481),
         MASK(every_2xx_passes_and_a_late_final_does_not),
         MASK(a_client_that_is_gone_has_its_invite_cancelled),
+        MASK(a_call_that_is_answered_to_nobody_is_ended),
+        MASK(a_call_is_ended_along_its_route),
+        MASK(a_dialog_outlives_the_connection_of_its_client),
         MASK(a_callee_that_is_gone_ends_the_request),
         MASK(a_retransmitted_request_is_never_forwarded_twice),
         MASK(a_final_to_the_core_is_repeated_until_its_ack),

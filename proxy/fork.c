@@ -1,4 +1,6 @@
-/* Forwarding to the bindings of an AOR, all at once (RFC 3261 16.6 to 16.10, RFC 5626 7). */
+/* Forwarding to the bindings of an AOR (RFC 3261 16.6 to 16.10, RFC 5626 7): those with the highest
+ * q at once, the next when none of them can answer any more. Max-Breadth is shared among those that
+ * are tried at once, and limits them (RFC 5393 5.3.3). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +20,8 @@ enum {
 const struct hop edge_hop = {.flow = NULL, .core = {.kind = CORE_EMBEDDED}};
 
 enum branch_state {
-    BRANCH_WAITING, /* another flow of a device that is being tried (RFC 5626 7) */
+    BRANCH_WAITING, /* for those with a higher q, or another flow of its device (RFC 5626 7) */
+    BRANCH_CHOSEN,  /* in the group that is about to be tried */
     BRANCH_TRYING,
     BRANCH_DONE,
 };
@@ -33,6 +36,8 @@ struct branch {
     const struct str *routes;
     unsigned route_count;
     uint64_t binding_id;
+    unsigned q;       /* thousandths */
+    uint64_t breadth; /* its share; 0: unlimited */
 };
 
 struct fork {
@@ -43,6 +48,8 @@ struct fork {
     struct arena arena;
     struct str request; /* as it goes out, but for Request-URI, Path and Via */
     char loop[LOOP_SIZE];
+    uint64_t begun;
+    uint64_t breadth; /* Max-Breadth; 0: unlimited */
     bool invite;
     bool closing;    /* cancelled, answered or declined: nothing new is tried */
     bool final_sent; /* upstream has its answer */
@@ -194,17 +201,20 @@ static void best_keep(struct fork *fork, int status, const struct sip_msg *respo
     }
 }
 
-/* Answer upstream when no branch can answer any more. */
+static bool group_start(struct fork *fork, uint64_t now);
+
+/* Try the next when no branch can answer any more; answer upstream when there is none. */
 static void fork_settle(struct fork *fork, uint64_t now)
 {
-    int status = fork->best_status ? fork->best_status : 500;
+    int status;
 
     for (unsigned i = 0; i < fork->branch_count; i++)
-        if (fork->branches[i].state != BRANCH_DONE)
+        if (fork->branches[i].state == BRANCH_TRYING)
             return;
-    if (fork->final_sent || !fork->server)
+    if (fork->final_sent || !fork->server || group_start(fork, now))
         return;
     fork->final_sent = true;
+    status = fork->best_status ? fork->best_status : 500;
     if (status == STATUS_TIMEOUT && !fork->invite) { /* RFC 4320 4.1: nothing */
         server_transaction_drop(fork->server);
         fork->server = NULL;
@@ -244,8 +254,10 @@ static bool branch_fail_over(struct branch *failed, uint64_t now)
     for (unsigned i = 0; i < fork->branch_count; i++) {
         struct branch *branch = &fork->branches[i];
 
-        if (branch->state == BRANCH_WAITING && str_eq(branch->instance, failed->instance) &&
-            branch_start(branch, now) == 0)
+        if (branch->state != BRANCH_WAITING || !str_eq(branch->instance, failed->instance))
+            continue;
+        branch->breadth = failed->breadth;
+        if (branch_start(branch, now) == 0)
             return true;
     }
     return false;
@@ -259,7 +271,8 @@ static void branches_forget(struct branch *answered)
     for (unsigned i = 0; i < fork->branch_count; i++) {
         struct branch *branch = &fork->branches[i];
 
-        if (branch->state == BRANCH_WAITING && str_eq(branch->instance, answered->instance))
+        if (branch->state == BRANCH_WAITING && answered->instance.p &&
+            str_eq(branch->instance, answered->instance))
             branch->state = BRANCH_DONE;
     }
 }
@@ -377,14 +390,18 @@ static void timer_c_fired(struct timer *timer, uint64_t now)
 
 /* ---- requests ---- */
 
-/* Print the branch's request: its Request-URI, its Path as Route, our Via. */
+/* Print the branch's request: its Request-URI, its Path as Route, its Max-Breadth, our Via. */
 static int branch_print(const struct branch *branch, struct sip_msg *request)
 {
     struct registrar *registrar = branch->fork->registrar;
-    char id[TRANSACTION_ID_SIZE], via[128];
-    int len;
+    char id[TRANSACTION_ID_SIZE], via[128], breadth[24];
+    int len, index = sip_find(request, HEADER_MAX_BREADTH, 0);
 
     request->uri = branch->uri;
+    if (index >= 0) {
+        (void)snprintf(breadth, sizeof(breadth), "%" PRIu64, branch->breadth);
+        request->headers[index].value = str_of(breadth);
+    }
     for (unsigned i = branch->route_count; i-- > 0;)
         if (sip_push(request, HEADER_ROUTE, branch->routes[i]))
             return -ENOSPC;
@@ -426,6 +443,24 @@ static int branch_start(struct branch *branch, uint64_t now)
     return 0;
 }
 
+/* "0.7" is 700; what register.c let in has no other shape. Without q a binding is as good as any.
+ */
+static unsigned q_read(const struct binding *binding)
+{
+    struct str q;
+    unsigned value = 0, digit = 1000;
+
+    if (!sip_param(binding->params, STR("q"), &q))
+        return 1000;
+    for (size_t i = 0; i < q.len; i++) {
+        if (q.p[i] == '.')
+            continue;
+        value += (unsigned)(q.p[i] - '0') * digit;
+        digit /= 10;
+    }
+    return value;
+}
+
 static bool targets_copy(struct fork *fork, const struct aor *aor)
 {
     const struct binding *binding = aor->bindings;
@@ -445,6 +480,7 @@ static bool targets_copy(struct fork *fork, const struct aor *aor)
         if (binding->instance.p)
             branch->instance = arena_dup(&fork->arena, binding->instance);
         branch->binding_id = binding->id;
+        branch->q = q_read(binding);
     }
     return true;
 }
@@ -501,37 +537,80 @@ static struct fork *fork_create(struct registrar *registrar, const struct sip_ms
     return fork;
 }
 
-/* Is another flow of the branch's device, registered later, a target already? */
-static bool device_tried(const struct fork *fork, const struct branch *branch)
+/* Is another flow of the branch's device, registered later, in the group already? */
+static bool device_chosen(const struct fork *fork, const struct branch *branch)
 {
     if (branch->instance.p)
         for (const struct branch *other = fork->branches; other < branch; other++)
-            if (str_eq(other->instance, branch->instance))
+            if (other->state == BRANCH_CHOSEN && str_eq(other->instance, branch->instance))
                 return true;
     return false;
+}
+
+/* Those to be tried at once: of the ones that wait those with the highest q, one flow of each
+ * device, and as many as Max-Breadth allows. */
+static unsigned group_choose(struct fork *fork)
+{
+    unsigned count = 0, q = 0;
+
+    for (unsigned i = 0; i < fork->branch_count; i++)
+        if (fork->branches[i].state == BRANCH_WAITING && fork->branches[i].q > q)
+            q = fork->branches[i].q;
+    for (unsigned i = 0; i < fork->branch_count; i++) {
+        struct branch *branch = &fork->branches[i];
+
+        if (branch->state == BRANCH_WAITING && branch->q == q && !device_chosen(fork, branch) &&
+            (!fork->breadth || count < fork->breadth)) {
+            branch->state = BRANCH_CHOSEN;
+            count++;
+        }
+    }
+    return count;
+}
+
+/* false: there are none left, or nobody waits for an answer any more (RFC 4320 4.1). */
+static bool group_start(struct fork *fork, uint64_t now)
+{
+    bool started = false;
+    unsigned count;
+
+    if (!fork->invite && now - fork->begun >= TIMER_64_T1_MS)
+        return false;
+    while (!started && (count = group_choose(fork)) > 0) {
+        for (unsigned i = 0; i < fork->branch_count; i++) {
+            struct branch *branch = &fork->branches[i];
+
+            if (branch->state != BRANCH_CHOSEN)
+                continue;
+            branch->breadth = fork->breadth / count;
+            if (branch_start(branch, now) == 0)
+                started = true;
+            else
+                best_keep(fork, 500, NULL);
+        }
+    }
+    return started;
 }
 
 int fork_start(struct registrar *registrar, struct sip_msg *request, struct aor *aor,
                struct server_transaction *server, const char loop[LOOP_SIZE], uint64_t now)
 {
+    struct str limit = sip_value(request, HEADER_MAX_BREADTH);
+    uint64_t breadth = 0;
     struct fork *fork;
 
     if (aor && !aor->count)
         return 480; /* S4 */
+    if (limit.p && (str_to_uint(limit, UINT32_MAX, &breadth) || !breadth))
+        return 440; /* M5 */
     fork = fork_create(registrar, request, aor, server);
     if (!fork)
         return 500;
     memcpy(fork->loop, loop, LOOP_SIZE);
+    fork->begun = now;
+    fork->breadth = breadth;
     if (fork->invite)
         server_transaction_reply(server, 100, NULL, STR(""), now); /* T2 */
-    for (unsigned i = 0; i < fork->branch_count; i++) {
-        struct branch *branch = &fork->branches[i];
-
-        if (!device_tried(fork, branch) && branch_start(branch, now)) {
-            best_keep(fork, 500, NULL);
-            (void)branch_fail_over(branch, now);
-        }
-    }
-    fork_settle(fork, now); /* where no branch could be started */
+    fork_settle(fork, now); /* starts the first, or answers where none can be */
     return 0;
 }

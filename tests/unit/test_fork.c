@@ -138,7 +138,7 @@ static const struct {
     {"telephone number", "alice", "tel:+15551234",          403},
 };
 
-static void request_without_a_target_is_refused(void **state) /* S4 */
+static void request_without_a_target_is_refused(void **state) /* S4 refused, R2 refused */
 {
     struct edge *edge = *state;
 
@@ -159,7 +159,7 @@ static void request_without_a_target_is_refused(void **state) /* S4 */
     }
 }
 
-static void caller_must_be_who_it_says(void **state) /* S3 */
+static void caller_must_be_who_it_says(void **state) /* S3 refused */
 {
     struct edge *edge = *state;
     struct call call = invite;
@@ -206,6 +206,97 @@ static void first_to_answer_gets_the_call_and_the_others_are_cancelled(void **st
     respond(edge, invite_to(edge, 1), "487 Request Terminated", "b1");
     assert_null(find_sent(edge, "SIP/2.0 487", 0)); /* the caller has its answer */
     assert_non_null(find_sent(edge, "ACK ", 0));
+}
+
+static void highest_q_is_tried_first_and_the_next_when_none_answers(void **state) /* S4 */
+{
+    struct edge *edge = *state;
+
+    assert_int_equal(register_as(edge, &bob, "reg",
+                                 "Contact: <sip:bob@1.invalid;x>;q=0.5\r\n"
+                                 "Contact: <sip:bob@2.invalid;x>\r\n"
+                                 "Contact: <sip:bob@3.invalid;x>;q=0.25\r\n"),
+                     200);
+    take_all(edge);
+    call_as(edge, &alice, &invite);
+    respond(edge, invite_to(edge, 2), "180 Ringing", "b2");
+    assert_null(find_sent(edge, "INVITE ", 1));
+    respond(edge, invite_to(edge, 2), "486 Busy Here", "b2");
+    assert_null(find_sent(edge, "SIP/2.0 486", 0));
+    respond(edge, invite_to(edge, 1), "480 Temporarily Unavailable", "b1");
+    respond(edge, invite_to(edge, 3), "200 OK", "b3");
+    assert_non_null(find_sent(edge, "SIP/2.0 200", 0));
+    assert_null(find_sent(edge, "CANCEL ", 0));
+}
+
+static void who_gives_up_is_not_called_elsewhere(void **state) /* S4 refused, T4 */
+{
+    struct edge *edge = *state;
+    struct call cancel = invite;
+
+    assert_int_equal(register_as(edge, &bob, "reg",
+                                 "Contact: <sip:bob@1.invalid;x>;q=0.5\r\n"
+                                 "Contact: <sip:bob@2.invalid;x>\r\n"),
+                     200);
+    take_all(edge);
+    call_as(edge, &alice, &invite);
+    respond(edge, invite_to(edge, 2), "180 Ringing", "b2");
+    cancel.method = "CANCEL";
+    cancel.branch = "i1b";
+    cancel.cseq = 2;
+    request_send(edge, &cancel, "");
+    respond(edge, invite_to(edge, 2), "487 Request Terminated", "b2");
+    assert_non_null(find_sent(edge, "SIP/2.0 487", 0));
+    assert_null(find_sent(edge, "INVITE sip:bob@1.invalid", 0));
+}
+
+static void message_is_not_tried_elsewhere_when_its_sender_waits_no_more(void **state) /* T5 */
+{
+    struct edge *edge = *state;
+    struct call message = invite;
+
+    assert_int_equal(register_as(edge, &bob, "reg",
+                                 "Contact: <sip:bob@1.invalid;x>;q=0.5\r\n"
+                                 "Contact: <sip:bob@2.invalid;x>\r\n"),
+                     200);
+    take_all(edge);
+    message.method = "MESSAGE";
+    call_as(edge, &alice, &message);
+    for (unsigned i = 0; i < 33; i++)
+        pass(edge, 1000);
+    assert_non_null(find_sent(edge, "MESSAGE sip:bob@2.invalid", 0));
+    assert_null(find_sent(edge, "MESSAGE sip:bob@1.invalid", 0));
+    assert_null(find_sent(edge, "SIP/2.0 4", 0));
+}
+
+static void max_breadth_is_shared_and_limits(void **state) /* M5, M5 refused, RFC 5393 5.3.3 */
+{
+    struct edge *edge = *state;
+    struct call call = invite;
+
+    bob_registers(edge, 3);
+    call.lines = "Max-Breadth: 7\r\n";
+    call_as(edge, &alice, &call);
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_string_equal(line_of(invite_to(edge, i), "Max-Breadth: ", 0), "2");
+        respond(edge, invite_to(edge, i), "486 Busy Here", "b");
+    }
+    take_all(edge);
+    call.lines = "Max-Breadth: 2\r\n";
+    call.branch = "m2";
+    call_as(edge, &alice, &call);
+    assert_null(find_sent(edge, "INVITE ", 2)); /* the third waits */
+    assert_string_equal(line_of(invite_to(edge, 2), "Max-Breadth: ", 0), "1");
+    respond(edge, invite_to(edge, 3), "486 Busy Here", "b3");
+    respond(edge, invite_to(edge, 2), "486 Busy Here", "b2");
+    assert_string_equal(line_of(invite_to(edge, 1), "Max-Breadth: ", 0), "2");
+    respond(edge, invite_to(edge, 1), "302 Moved Temporarily", "b1");
+    assert_non_null(find_sent(edge, "SIP/2.0 302", 0));
+    take_all(edge);
+    call.lines = "Max-Breadth: 0\r\n";
+    call.branch = "m3";
+    call_as(edge, &alice, &call);
+    assert_int_equal(last_status(edge), 440);
 }
 
 static const struct {
@@ -313,7 +404,7 @@ static void call_that_nobody_answers_ends(void **state) /* T5, S4 */
     assert_non_null(find_sent(edge, "SIP/2.0 408", 0));
 }
 
-static void message_that_nobody_answers_is_not_answered(void **state) /* T5, S4 */
+static void message_that_nobody_answers_is_not_answered(void **state) /* T5 refused, S4 */
 {
     struct edge *edge = *state;
     struct call message = invite;
@@ -365,7 +456,7 @@ static void failed_flow_is_forgotten_and_the_other_one_tried(void **state) /* S5
     assert_int_equal(count_of(last_sent(edge), "Contact: "), 1);
 }
 
-static void device_that_answered_is_not_called_on_its_other_flow(void **state) /* S5 */
+static void device_that_answered_is_not_called_on_its_other_flow(void **state) /* S5 refused */
 {
     struct edge *edge = *state;
 
@@ -460,7 +551,7 @@ static void max_forwards_is_lowered_or_ends_the_request(void **state) /* M1, M2 
     }
 }
 
-static void request_that_comes_back_is_a_loop(void **state) /* M3 */
+static void request_that_comes_back_is_a_loop(void **state) /* M3 refused */
 {
     struct edge *edge = *state;
     struct call call = invite;
@@ -527,6 +618,10 @@ int main(void)
         edge_test(request_without_a_target_is_refused),
         edge_test(caller_must_be_who_it_says),
         edge_test(first_to_answer_gets_the_call_and_the_others_are_cancelled),
+        edge_test(highest_q_is_tried_first_and_the_next_when_none_answers),
+        edge_test(who_gives_up_is_not_called_elsewhere),
+        edge_test(message_is_not_tried_elsewhere_when_its_sender_waits_no_more),
+        edge_test(max_breadth_is_shared_and_limits),
         edge_test(best_final_response_is_forwarded_when_all_are_in),
         edge_test(challenges_of_all_branches_reach_the_caller),
         edge_test(decline_cancels_the_others),

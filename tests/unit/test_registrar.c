@@ -94,7 +94,7 @@ static const struct {
     {"Contact: <sip:a@1.invalid>, <sip:a@2.invalid>;expires=1\r\n", 423, NULL           },
 };
 
-static void registrar_chooses_the_time(void **state) /* S2 */
+static void registrar_chooses_the_time(void **state) /* S2, S2 refused: 423 */
 {
     struct edge *edge = *state;
 
@@ -112,7 +112,7 @@ static void registrar_chooses_the_time(void **state) /* S2 */
     }
 }
 
-static void older_request_changes_nothing(void **state) /* S1 */
+static void older_request_changes_nothing(void **state) /* S1 refused */
 {
     struct edge *edge = *state;
     char challenge[2048], credentials[2048];
@@ -195,7 +195,7 @@ static void new_flow_of_a_device_replaces_the_old_one(void **state) /* S5 */
                      400);
 }
 
-static void outbound_is_not_confirmed_where_the_first_hop_lacks_it(void **state) /* S5 */
+static void outbound_is_not_confirmed_where_the_first_hop_lacks_it(void **state) /* S5 refused */
 {
     struct edge *edge = *state;
 
@@ -218,7 +218,7 @@ static const struct {
     {"unknown extension", CONTACT "Require: teleport\r\n",                                 420},
 };
 
-static void mistakes_in_a_register_are_refused(void **state) /* S1 */
+static void mistakes_in_a_register_are_refused(void **state) /* S1 refused */
 {
     struct edge *edge = *state;
 
@@ -273,7 +273,7 @@ static const struct {
     {"nonce made up",              {"alice", "wonder", "MD5", NULL, "feed"},              401},
 };
 
-static void only_right_credentials_register(void **state) /* S3 */
+static void only_right_credentials_register(void **state) /* S3, S3 refused */
 {
     struct edge *edge = *state;
 
@@ -336,7 +336,7 @@ static void replay_is_stale(void **state) /* S3 refused, RFC 7616 3.3 */
     assert_int_equal(register_as(edge, &alice, "c3", ""), 200);
 }
 
-static void too_many_wrong_passwords_are_403_known_user_or_not(void **state) /* S3 */
+static void too_many_wrong_passwords_are_403_known_user_or_not(void **state) /* S3 refused */
 {
     static const struct login wrong[] = {
         {"bob",     "x", "MD5", NULL, NULL},
@@ -360,7 +360,7 @@ static void too_many_wrong_passwords_are_403_known_user_or_not(void **state) /* 
     assert_int_equal(register_as(edge, &wrong[1], "c1", ""), 401);
 }
 
-static void credentials_of_another_user_are_403(void **state) /* S3 */
+static void credentials_of_another_user_are_403(void **state) /* S3 refused */
 {
     struct edge *edge = *state;
     char credentials[2048];

@@ -451,6 +451,14 @@ static void on_response(void *owner, struct client_transaction *client, struct s
     server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
 }
 
+/* What a request gets whose client is gone: one that its sender has cancelled is no failure. */
+static void flow_gone_answer(struct forward *forward, uint64_t now)
+{
+    int status = forward->cancelled ? 487 : forward->proxy->conf->flow_gone_status;
+
+    forward_answer(forward, status, NULL, STR(""), now);
+}
+
 static void on_client_failed(void *owner, struct client_transaction *client, int err, uint64_t now)
 {
     struct forward *forward = owner;
@@ -463,7 +471,7 @@ static void on_client_failed(void *owner, struct client_transaction *client, int
     if (err == -ETIMEDOUT)
         forward_answer(forward, forward->cancelled ? 487 : 408, NULL, STR(""), now);
     else if (forward->to.flow)
-        forward_answer(forward, forward->proxy->conf->flow_gone_status, NULL, STR(""), now);
+        flow_gone_answer(forward, now);
     else
         forward_answer(forward, 503, NULL, STR("Retry-After: 5\r\n"), now);
 }
@@ -502,7 +510,9 @@ static const struct transaction_user forward_user = {
 
 /* ---- a flow that is gone (T6, R7) ---- */
 
-/* It can't be answered any more. Its INVITEs are cancelled, which ends them. */
+/* It can't be answered any more. Its INVITEs are cancelled, which ends them. What else it sent
+ * still goes where it should: the client was done with it when its connection took it, as with the
+ * BYE of a page that is closed (T1). */
 static void origin_gone(struct forward *forward, uint64_t now)
 {
     bool pending = forward->client && forward->method == SIP_INVITE &&
@@ -513,8 +523,6 @@ static void origin_gone(struct forward *forward, uint64_t now)
     if (pending) {
         forward->cancelled = true;
         client_transaction_cancel(forward->client, now);
-    } else {
-        drop_client(forward);
     }
     forward_settle(forward);
 }
@@ -526,7 +534,7 @@ static void target_gone(struct forward *forward, uint64_t now)
 
     drop_client(forward);
     if (pending)
-        forward_answer(forward, forward->proxy->conf->flow_gone_status, NULL, STR(""), now);
+        flow_gone_answer(forward, now);
     target_leave(forward);
     timer_stop(forward->proxy->options.timers, &forward->timer_c);
     forward_settle(forward);

@@ -14,7 +14,7 @@
 #include "proxy/proxy.h"
 #include "proxy/value.h"
 
-enum { EDGE_SENT_MAX = 64, EDGE_CLIENTS = 4 };
+enum { EDGE_SENT_MAX = 256, EDGE_CLIENTS = 4 };
 
 /* Messages that one peer of the proxy was sent. */
 struct inbox {

@@ -113,7 +113,7 @@ def test_browser_calls_browser(lab, pbx):  # M4
     assert bob.wait("failed", 2)["cause"] == "Canceled"
 
 
-def test_call_to_a_page_that_is_gone(lab, pbx):  # R7
+def test_call_to_a_page_that_is_gone(lab, pbx):  # R7 refused
     """Its binding is still there; its connection is not."""
     browser = Browser(lab)
     alice, bob = registered(browser, pbx, "alice"), registered(browser, pbx, "bob")

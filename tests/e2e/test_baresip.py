@@ -82,7 +82,7 @@ def test_refresh_and_unregister(lab, registrar):  # R5, R6, R12, S1, S2
         alice.ack_failure(invite, alice.expect(480))
 
 
-def test_wrong_password_is_refused(lab, registrar):  # R12, S3
+def test_wrong_password_is_refused(lab, registrar):  # R12, S3 refused
     phone = Baresip(lab, registrar.edge.tls_port, "bar1", lab.ca, password="guess")
     phone.process.wait_output(r"reg: sip:bar1@sip.test: 40[13] ")
     if isinstance(registrar, Kamailio):

@@ -35,7 +35,7 @@ def test_digest_by_sha_256(lab):  # S3
     assert alice.register_once(300, None, [("Authorization", value)]).status == 200
 
 
-def test_who_may_not_register(lab):  # S3
+def test_who_may_not_register(lab):  # S3 refused
     edge = lab.edge(users=("alice", "bob"))
     lab.client(edge, "alice", password="guess").register(status=401)
     lab.client(edge, "nobody").register(status=401)
@@ -72,7 +72,7 @@ def test_call(lab, caller_kind, callee_kind):  # M4, R3, R4, R7, S4
             hang_up(of_bob, of_alice)
 
 
-def test_nobody_there(lab):  # S4
+def test_nobody_there(lab):  # S4 refused
     edge = lab.edge(users=("alice", "bob"))
     alice = lab.client(edge, "alice")
     alice.register()
@@ -96,7 +96,7 @@ def test_device_that_comes_back_replaces_its_old_flow(lab):  # S5
     alice.quiet(0.1)
 
 
-def test_call_to_a_client_that_is_gone(lab):  # R7, S4
+def test_call_to_a_client_that_is_gone(lab):  # R7 refused, S4 refused
     edge = lab.edge(users=("alice", "bob"))
     alice = lab.client(edge, "alice")
     alice.register()

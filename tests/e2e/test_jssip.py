@@ -92,6 +92,6 @@ def test_callee_closes_its_page(phones):  # T6
     assert alice.wait("failed")["originator"] == "remote"
 
 
-def test_wrong_password(lab, edge):  # R12, S3
+def test_wrong_password(lab, edge):  # R12, S3 refused
     browser = Browser(lab)
     assert browser.phone(edge, "alice", password="guess").outcome == "Authentication Error"

@@ -46,7 +46,7 @@ def test_register_all_away(lab, kamailio):  # R6: a Contact of * stays one
     assert kamailio.bindings("alice") == []
 
 
-def test_wrong_password(lab, kamailio):  # R12
+def test_wrong_password(lab, kamailio):  # R12 refused
     mallory = lab.client(kamailio.edge, "alice", password="guess")
     mallory.register(status=401)
     assert kamailio.bindings("alice") == []

@@ -139,7 +139,7 @@ def test_spiral_passes(lab, caller_kind, callee_kind, mode):  # M4, R3, R4
     bob.expect(200)
 
 
-def test_loop_ends_at_once(lab):  # M3
+def test_loop_ends_at_once(lab):  # M3 refused
     """The backend sends the request back as it came: 482 on the first turn."""
     edge, pbx = lab.scripted()
     alice = lab.registered(edge, pbx, "alice")
@@ -330,7 +330,7 @@ def test_content_length_over_websocket(lab):  # F4
 
 
 @pytest.mark.parametrize("length", (None, "-1", "x", "99999999999999999999", "5\r\nContent-Length: 6"))
-def test_framing_lost_on_a_stream(lab, length):  # F3
+def test_framing_lost_on_a_stream(lab, length):  # F3 refused
     edge, pbx = lab.scripted()
     alice = lab.registered(edge, pbx, "alice")
     raw = alice.request("MESSAGE", "sip:1@sip.test", body=b"abcdef").bytes()
@@ -340,7 +340,7 @@ def test_framing_lost_on_a_stream(lab, length):  # F3
     pbx.quiet()
 
 
-def test_message_above_the_limit(lab):  # F6
+def test_message_above_the_limit(lab):  # F6 refused
     edge, pbx = lab.scripted()
     body = b"x" * 70000
     alice = lab.registered(edge, pbx, "alice")
@@ -409,7 +409,7 @@ def test_untidy_input_comes_out_canonical(lab, kind):  # N1, N2, N3, N4, V1
     assert arrived.get("Max-Forwards") == "70"
 
 
-def test_trusted_headers_are_stripped(lab):  # N5
+def test_trusted_headers_are_stripped(lab):  # N5 refused
     edge, pbx = lab.scripted()
     alice = lab.registered(edge, pbx, "alice")
     invite = alice.invite(
@@ -429,7 +429,7 @@ def test_trusted_headers_are_stripped(lab):  # N5
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_broken_requests_are_refused(lab, kind):  # V1, V2, V3, V4, V6
+def test_broken_requests_are_refused(lab, kind):  # V1 to core refused, V2 to core refused, V3 to core refused, V4 to core refused, V6 to core refused
     edge, pbx = lab.scripted()
     alice = lab.client(edge, "alice", kind)
 
@@ -463,7 +463,7 @@ def test_broken_requests_are_refused(lab, kind):  # V1, V2, V3, V4, V6
     pbx.quiet()
 
 
-def test_foreign_routes_are_refused(lab):  # R2
+def test_foreign_routes_are_refused(lab):  # R2 refused
     edge, pbx = lab.scripted()
     alice = lab.registered(edge, pbx, "alice")
     victim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -483,7 +483,7 @@ def test_foreign_routes_are_refused(lab):  # R2
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_forged_and_stale_flow_tokens(lab, mode):  # R7
+def test_forged_and_stale_flow_tokens(lab, mode):  # R7, R7 refused
     edge, pbx = lab.scripted(contact=mode)
     alice = lab.registered(edge, pbx, "alice")
     bob = lab.registered(edge, pbx, "bob", "wss")
@@ -514,7 +514,7 @@ def test_forged_and_stale_flow_tokens(lab, mode):  # R7
     bob.quiet(0.1)
 
 
-def test_flow_gone_status_can_be_set(lab):  # R7
+def test_flow_gone_status_can_be_set(lab):  # R7 refused
     edge, pbx = lab.scripted(more="flow_gone_status: 410\n")
     alice = lab.registered(edge, pbx, "alice")
     alice.close()
@@ -526,7 +526,7 @@ def test_flow_gone_status_can_be_set(lab):  # R7
     net.until(gone, "the flow is gone")
 
 
-def test_strangers_on_the_core_side_are_ignored(lab):  # R8
+def test_strangers_on_the_core_side_are_ignored(lab):  # R8 refused
     edge, pbx = lab.scripted()
     alice = lab.registered(edge, pbx, "alice")
     stranger = ends.Pbx(lab, "stranger", address="127.0.0.2")

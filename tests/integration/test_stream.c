@@ -149,7 +149,7 @@ TEST(big_message_passes_whole_over_tcp) /* F1, F6 */
     big_message(CONF_TCP, &plain);
 }
 
-TEST(message_that_never_ends_is_cut_off_at_the_buffer) /* F7 */
+TEST(message_that_never_ends_is_cut_off_at_the_buffer) /* F7 refused */
 {
     static char block[10000];
     struct client client;
@@ -170,7 +170,7 @@ TEST(message_that_never_ends_is_cut_off_at_the_buffer) /* F7 */
     edge_teardown(&edge);
 }
 
-TEST(lost_framing_is_answered_then_closed) /* F3 */
+TEST(lost_framing_is_answered_then_closed) /* F3 refused */
 {
     struct client client;
     struct edge edge;
@@ -204,7 +204,7 @@ static void closes_after(struct edge *edge, uint64_t ms, const char *reason)
     assert_string_equal(edge->proxy.reason, reason);
 }
 
-TEST(half_a_handshake_is_closed_after_its_time) /* F7 */
+TEST(half_a_handshake_is_closed_after_its_time) /* F7 refused */
 {
     struct client silent, half;
     struct edge edge;
@@ -227,7 +227,7 @@ TEST(half_a_handshake_is_closed_after_its_time) /* F7 */
     edge_teardown(&edge);
 }
 
-TEST(handshake_limit_holds_on_the_real_clock) /* F7 */
+TEST(handshake_limit_holds_on_the_real_clock) /* F7 refused */
 {
     struct client client;
     struct edge edge;
@@ -244,7 +244,7 @@ TEST(handshake_limit_holds_on_the_real_clock) /* F7 */
     edge_teardown(&edge);
 }
 
-TEST(silence_after_the_handshake_is_closed) /* F7 */
+TEST(silence_after_the_handshake_is_closed) /* F7 refused */
 {
     struct client client;
     struct edge edge;
@@ -258,7 +258,7 @@ TEST(silence_after_the_handshake_is_closed) /* F7 */
     edge_teardown(&edge);
 }
 
-TEST(half_a_message_is_closed_however_it_trickles) /* F7 */
+TEST(half_a_message_is_closed_however_it_trickles) /* F7 refused */
 {
     struct client client;
     struct edge edge;
@@ -370,13 +370,13 @@ static void slow_reader_ends(enum conf_listener_kind kind, bool is_plain)
     edge_teardown(&edge);
 }
 
-TEST(slow_reader_is_cut_when_its_queue_is_full_over_tls) /* X2 */
+TEST(slow_reader_is_cut_when_its_queue_is_full_over_tls) /* X2 refused */
 {
     (void)state;
     slow_reader_ends(CONF_TLS, false);
 }
 
-TEST(slow_reader_is_cut_when_its_queue_is_full_over_tcp) /* X2 */
+TEST(slow_reader_is_cut_when_its_queue_is_full_over_tcp) /* X2 refused */
 {
     (void)state;
     slow_reader_ends(CONF_TCP, true);
@@ -621,7 +621,7 @@ TEST(client_may_change_its_keys)
     edge_teardown(&edge);
 }
 
-TEST(client_may_not_renegotiate) /* X4 */
+TEST(client_may_not_renegotiate) /* X4 refused */
 {
     const struct client_options old = {.version = TLS1_2_VERSION};
     struct client client;

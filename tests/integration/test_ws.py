@@ -264,12 +264,12 @@ def test_sip_is_the_only_sub_protocol_that_comes_back(start):  # F5
 @pytest.mark.parametrize("offer", [
     None, "", "xmpp", "SIP", "sips", "sip/2.0", "xmpp, msrp", "sipsip", "x" * 200 + ", sip",
     "y" * 70 + ", sip"])
-def test_without_sip_among_the_sub_protocols_400(start, offer):  # F5
+def test_without_sip_among_the_sub_protocols_400(start, offer):  # F5 refused
     status, headers, body = refused(start(), request(Sec_WebSocket_Protocol=offer))
     assert status == 400 and headers["connection"] == "close" and b"sip" in body
 
 
-def test_unknown_path_404(start):  # F5
+def test_unknown_path_404(start):  # F5 refused
     server = start("path=/sip")
     for path in ("/", "/sip/", "/si", "/sipp", "/SIP", "/other?x=/sip"):
         assert refused(server, request(path))[0] == 404, path
@@ -281,7 +281,7 @@ def test_any_path_where_none_is_configured(start):  # F5
     Client(start(), path="/any/thing?at=all").echo(TEXT, "x")
 
 
-def test_origin_must_be_on_the_list_if_there_is_one(start):  # F5
+def test_origin_must_be_on_the_list_if_there_is_one(start):  # F5, F5 refused
     server = start("origin=https://phone.example.com", "origin=https://b.example.com:8443")
     for origin in ("https://evil.example.com", "http://phone.example.com", "null",
                    "https://phone.example.com.evil.org", "https://" + "x" * 300):
@@ -325,7 +325,7 @@ REQUESTS = [
 
 @pytest.mark.parametrize("data, expected", [row[1:] for row in REQUESTS],
                          ids=[row[0] for row in REQUESTS])
-def test_what_is_no_upgrade_is_refused(start, data, expected):  # F5, V7
+def test_what_is_no_upgrade_is_refused(start, data, expected):  # F5 refused, V7
     status, headers, _ = refused(start(), data)
     assert status in expected
     if status == 426:
@@ -336,7 +336,7 @@ def test_a_cookie_of_6_kb_is_no_obstacle(start):  # F5
     Client(start(), Cookie="a=" + "x" * 6144).echo(TEXT, "x")
 
 
-def test_a_request_larger_than_16_kb_is_refused(start):  # F7
+def test_a_request_larger_than_16_kb_is_refused(start):  # F7 refused
     server = start()
     client = Client(server, upgrade=False)
     try:
@@ -463,7 +463,7 @@ def test_an_empty_message_is_ignored(start):  # F4
     b"\x81\xff\x7f" + b"\xff" * 7 + b"mask" + b"x", # 2^63 - 1 bytes are announced
     frame(TEXT, "TOO LARGE"), # proxy/ says so
 ], ids=["one frame", "two fragments", "the last byte", "announced", "proxy says so"])
-def test_too_large_a_message_closes_with_1009(start, frames):  # F6
+def test_too_large_a_message_closes_with_1009(start, frames):  # F6 refused
     server = start("size=1000")
     client = Client(server)
     client.echo(TEXT, b"x" * 1000)
@@ -479,7 +479,7 @@ def test_too_large_a_message_closes_with_1009(start, frames):  # F6
     frame(TEXT, b"a\xe2", fin=False) + frame(CONTINUATION, b"a"),
     frame(TEXT, b"\xed\xa0\x80"),
 ], ids=["Latin-1", "cut", "cut, and nothing more", "cut by a letter", "surrogate"])
-def test_text_that_is_not_utf_8_closes_with_1007(start, frames):  # F4
+def test_text_that_is_not_utf_8_closes_with_1007(start, frames):  # F4 refused
     client = Client(start())
     client.send(frames)
     assert client.closed() == 1007
@@ -539,7 +539,7 @@ def test_an_idle_connection_is_pinged_and_lives_while_it_answers(start):  # F8
     client.echo(TEXT, "y")
 
 
-def test_a_missed_pong_ends_the_connection(start):  # F8
+def test_a_missed_pong_ends_the_connection(start):  # F8 refused
     server = start("ping=1", "pong=1")
     client = Client(server)
     begin = time.monotonic()
@@ -549,14 +549,14 @@ def test_a_missed_pong_ends_the_connection(start):  # F8
     assert server.event("closed") == "closed 1 ping missed"
 
 
-def test_a_dead_peer_is_cut_after_its_missed_pong(start):  # F8, F7
+def test_a_dead_peer_is_cut_after_its_missed_pong(start):  # F8 refused, F7 refused
     server = start("ping=1", "pong=1")
     client = Client(server) # reads nothing, answers nothing
     assert server.event("closed") == "closed 1 ping missed"
     client.socket.close()
 
 
-def test_half_an_upgrade_is_cut(start):  # F7
+def test_half_an_upgrade_is_cut(start):  # F7 refused
     server = start("upgrade=1")
     silent, half = Client(server, upgrade=False), Client(server, upgrade=False)
     half.send(request()[:60])
@@ -566,7 +566,7 @@ def test_half_an_upgrade_is_cut(start):  # F7
     assert 0.8 < time.monotonic() - begin < 3
 
 
-def test_who_drips_an_upgrade_is_cut_as_well(start):  # F7
+def test_who_drips_an_upgrade_is_cut_as_well(start):  # F7 refused
     client = Client(start("upgrade=1"), upgrade=False)
     begin = time.monotonic()
     try:
@@ -580,7 +580,7 @@ def test_who_drips_an_upgrade_is_cut_as_well(start):  # F7
     assert 0.8 < time.monotonic() - begin < 3
 
 
-def test_half_a_message_is_cut(start):  # F7
+def test_half_a_message_is_cut(start):  # F7 refused
     for data in (frame(TEXT, "half", fin=False), frame(TEXT, "x" * 50)[:20]):
         server = start("message_timeout=1")
         client = Client(server)
@@ -592,7 +592,7 @@ def test_half_a_message_is_cut(start):  # F7
         assert server.event("closed") == "closed 1 message not finished in time"
 
 
-def test_a_client_that_says_nothing_is_closed(start):  # F7
+def test_a_client_that_says_nothing_is_closed(start):  # F7 refused
     server = start("first=1")
     talks, silent = Client(server), Client(server)
     talks.echo(TEXT, "x")
@@ -601,7 +601,7 @@ def test_a_client_that_says_nothing_is_closed(start):  # F7
     talks.echo(TEXT, "y")
 
 
-def test_a_client_that_went_silent_is_closed(start):  # F7
+def test_a_client_that_went_silent_is_closed(start):  # F7 refused
     server = start("idle=1", "ping=0")
     client = Client(server)
     client.echo(TEXT, "x")
@@ -609,7 +609,7 @@ def test_a_client_that_went_silent_is_closed(start):  # F7
     assert server.event("closed") == "closed 1 idle"
 
 
-def test_a_slow_reader_is_closed_and_what_it_got_is_in_order(start):  # X2
+def test_a_slow_reader_is_closed_and_what_it_got_is_in_order(start):  # X2 refused
     server = start("queue=100000")
     client = Client(server, small=True)
     client.send(frame(TEXT, "FLOOD 100000 3000"))
@@ -734,7 +734,7 @@ def test_wss_only_http_11_is_agreed_on(start, pair):  # F5
     client.echo(TEXT, "x")
 
 
-def test_wss_slow_reader(start, pair):  # X2
+def test_wss_slow_reader(start, pair):  # X2 refused
     server = start(*pair, "queue=100000")
     client = Client(server, "wss", small=True)
     client.send(frame(TEXT, "FLOOD 100000 3000"))
@@ -742,7 +742,7 @@ def test_wss_slow_reader(start, pair):  # X2
     client.socket.close()
 
 
-def test_wss_limits_of_handshake_and_upgrade(start, pair):  # F7
+def test_wss_limits_of_handshake_and_upgrade(start, pair):  # F7 refused
     server = start(*pair, "handshake=1", "upgrade=1")
     silent = socket.create_connection(("127.0.0.1", server.ports["wss"]))
     half = socket.create_connection(("127.0.0.1", server.ports["wss"]))
@@ -763,7 +763,7 @@ def test_wss_limits_of_handshake_and_upgrade(start, pair):  # F7
     assert time.monotonic() - begin < 4
 
 
-def test_wss_refuses_like_ws(start, pair):  # F5
+def test_wss_refuses_like_ws(start, pair):  # F5 refused
     server = start(*pair)
     assert refused(server, request(Sec_WebSocket_Protocol="xmpp"), "wss")[0] == 400
     assert refused(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "wss")[0] == 426

@@ -1,49 +1,10 @@
 """Fixtures of the end-to-end tests. Run them by ctest, or by hand:
 SIPWARD=build/dev/sipward /usr/bin/python3 -m pytest tests/e2e/test_scripted.py"""
 
-import os
 import pathlib
 import sys
-import tempfile
-
-import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.dont_write_bytecode = True
 
-from harness import net  # noqa: E402
-
-scratch = tempfile.TemporaryDirectory(prefix="sipward-e2e-")
-net.isolate(pathlib.Path(scratch.name))
-
-from harness.ca import Authority  # noqa: E402
-from harness.lab import Lab  # noqa: E402
-
-
-def pytest_report_header():
-    return "network: " + ("a namespace of its own" if net.isolated else "the machine's loopback")
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = (yield).get_result()
-    lab = item.funcargs.get("lab") if hasattr(item, "funcargs") else None
-    if report.failed and lab:
-        report.sections += list(lab.logs())
-
-
-@pytest.fixture(scope="session")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture
-def lab(tmp_path, ca):
-    lab = Lab(tmp_path, ca)
-    yield lab
-    lab.close()
-
-
-def absent(reason):
-    """A part that can't be had here: skipped, but an error where CI is set."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+from harness.fixtures import *  # noqa: E402, F401, F403

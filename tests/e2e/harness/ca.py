@@ -9,22 +9,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
+SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+
+
 class Authority:
-    def __init__(self, folder, name="Test CA"):
+    """A self-signed CA, or one that `parent` has signed."""
+
+    def __init__(self, folder, name="Test CA", parent=None):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self.parent = folder, parent
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.certificate = (
-            self.builder(self.name, self.key.public_key(), days=30)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            (parent or self).builder(self.name, self.key.public_key(), days=30)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0 if parent else 1), critical=True)
             .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
-            .sign(self.key, hashes.SHA256())
+            .sign((parent or self).key, hashes.SHA256())
         )
         self.file = folder / "ca.pem"
         self.file.write_bytes(pem(self.certificate))
+        self.key_file = key_write(folder / "ca.key", self.key)
 
-    def builder(self, subject, public_key, days):
+    def builder(self, subject, public_key, days=7, since=None, until=None):
         now = datetime.datetime.utcnow()
         return (
             x509.CertificateBuilder()
@@ -32,39 +38,42 @@ class Authority:
             .issuer_name(self.name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=days))
+            .not_valid_before(since or now - datetime.timedelta(days=1))
+            .not_valid_after(until or now + datetime.timedelta(days=days))
         )
 
-    def issue(self, label, names=("localhost", "sip.test"), addresses=("127.0.0.1", "::1")):
-        """A leaf for servers and clients: (chain file, key file)."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(self, label, names=("localhost", "sip.test"), addresses=("127.0.0.1", "::1"),
+              subject=None, key=None, usages=(SERVER, CLIENT), **times):
+        """A leaf for servers and clients: (chain file, key file). Its common name is `subject`, or
+        the first name; "": none."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
         alternatives = [x509.DNSName(n) for n in names]
         alternatives += [x509.IPAddress(ipaddress.ip_address(a)) for a in addresses]
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        subject = names[0] if subject is None else subject
+        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else []
         certificate = (
-            self.builder(subject, key.public_key(), days=7)
+            self.builder(x509.Name(attributes), key.public_key(), **times)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage(digital_signature=True), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage(
-                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-                ),
-                critical=False,
-            )
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        chain_file, key_file = self.folder / f"{label}.pem", self.folder / f"{label}.key"
+        chain_file = self.folder / f"{label}.pem"
         chain_file.write_bytes(pem(certificate) + pem(self.certificate))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
+        return chain_file, key_write(self.folder / f"{label}.key", key)
+
+
+def key_write(file, key):
+    file.touch(mode=0o600)
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
-        return chain_file, key_file
+    )
+    return file
 
 
 def pem(certificate):

@@ -13,16 +13,17 @@ SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \
 
 
 class Edge:
-    """A running sipward. `users` are names, or whole YAML mappings. stop() fails the test when the stop was not clean."""
+    """A running sipward. `users` are names, or whole YAML mappings; `listeners` more lines of
+    `listen`; `certificate` (chain file, key file). stop() fails the test when the stop was not clean."""
 
     def __init__(self, lab, backends=(), users=(), contact="mask", more="", address="127.0.0.1",
-                 workers=2, ca=None, level="debug"):
+                 workers=2, ca=None, level="debug", listeners=(), certificate=None):
         self.lab, self.address = lab, address
         self.ca = ca or lab.ca
         bracketed = f"[{address}]" if ":" in address else address
         self.tls_port, self.wss_port = net.free_port(address), net.free_port(address)
         self.core = (address, net.free_port(address))
-        chain, key = self.ca.issue("edge")
+        chain, key = certificate or self.ca.issue("edge")
         lines = [
             "domain: sip.test",
             "aliases: [localhost]",
@@ -30,6 +31,7 @@ class Edge:
             "listen:",
             f'  - tls: "{bracketed}:{self.tls_port}"',
             f'  - wss: "{bracketed}:{self.wss_port}"',
+            *listeners,
             f'core: "{bracketed}:{self.core[1]}"',
             f"contact: {contact}",
             f"workers: {workers}",

@@ -117,7 +117,7 @@ static void accepted(void *context, const struct conf_listener *conf, int fd,
 
     switch (conf->kind) {
     case CONF_TLS:
-    case CONF_TCP: streams_accept(worker->streams, conf->kind == CONF_TLS, fd, peer, local); break;
+    case CONF_TCP: streams_accept(worker->streams, conf, fd, peer, local); break;
     case CONF_WSS:
     case CONF_WS: ws_accept(worker->ws, conf->kind == CONF_WSS, fd, peer, local); break;
     }
@@ -142,8 +142,9 @@ static int openssl_open(struct worker *worker, FILE *errors)
     worker->openssl_before = OSSL_LIB_CTX_set0_default(worker->openssl);
     if (!worker->shared->conf->certificate_count)
         return 0;
-    return certificates_load(worker->shared->conf, worker->shared->ticket_keys, errors,
-                             &worker->certificates);
+    /* All workers meet the same mistakes, and the same warnings: the first tells them. */
+    return certificates_load(worker->shared->conf, worker->shared->ticket_keys,
+                             worker->number == 0 ? errors : NULL, &worker->certificates);
 }
 
 static int core_open(struct worker *worker, const struct core_addr *local, struct core_udp **out)

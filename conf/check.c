@@ -385,6 +385,26 @@ static void map_check(struct check *check, const yaml_node_t *map, const struct 
 
 /* ---- What must fit together ------------------------------------------------------------ */
 
+static bool key_is_kind(const struct key *key)
+{
+    return key->type == KEY_TEXT;
+}
+
+/* Whether an entry of `listen` names one kind, or what is taken for one: an unknown key, which
+ * has been told. */
+static bool kind_is_one(struct check *check, const yaml_node_t *entry, const struct key *keys)
+{
+    size_t others = (size_t)(entry->data.mapping.pairs.top - entry->data.mapping.pairs.start);
+    size_t kinds = 0;
+
+    for (; keys->name; keys++)
+        if (key_is_kind(keys))
+            kinds += conf_node(check->document, entry, keys->name) != NULL;
+        else
+            others -= conf_node(check->document, entry, keys->name) != NULL;
+    return kinds == 1 || others == 1;
+}
+
 /* Listeners: one kind in each entry, no socket twice. Returns whether any of them needs a
  * certificate. */
 static bool listeners_check(struct check *check, const yaml_node_t *root, const struct key *kinds)
@@ -401,11 +421,11 @@ static bool listeners_check(struct check *check, const yaml_node_t *root, const 
         path_item(path, "listen", i);
         if (entry->type != YAML_MAPPING_NODE)
             continue;
-        if (entry->data.mapping.pairs.top - entry->data.mapping.pairs.start != 1)
+        if (!kind_is_one(check, entry, kinds))
             wrong(check, entry, false, path,
                   "one of tls, wss, tcp, ws; an entry for each listener");
         for (const struct key *kind = kinds; kind->name && !first; kind++) {
-            first = conf_node(check->document, entry, kind->name);
+            first = key_is_kind(kind) ? conf_node(check->document, entry, kind->name) : NULL;
             if (first) {
                 path_key(key_path, path, kind->name);
                 secure |= !strcmp(kind->name, "tls") || !strcmp(kind->name, "wss");
@@ -456,6 +476,37 @@ static void file_check(struct check *check, const yaml_node_t *node, const char 
     path_key(key_path, map_path, key);
     (void)snprintf(right, sizeof(right), "a file that can be read (%s)", strerror(err));
     wrong(check, node, false, key_path, right);
+}
+
+/* Certificates of clients: who asks for them needs to know their CAs, and the other way round. */
+static void clients_check(struct check *check, const yaml_node_t *root)
+{
+    const yaml_node_t *list = conf_node(check->document, root, "listen");
+    const yaml_node_t *ca = conf_node(check->document, root, "client_ca");
+    char path[PATH_SIZE], key_path[PATH_SIZE];
+    bool asked = false;
+
+    file_check(check, ca, "", "client_ca");
+    for (size_t i = 0; i < list_count(list); i++) {
+        const yaml_node_t *entry = list_item(check, list, i);
+        const yaml_node_t *node = conf_node(check->document, entry, "client_certificate");
+        const char *text = conf_node_text(node);
+
+        if (!text || (strcmp(text, "asked") != 0 && strcmp(text, "required") != 0))
+            continue;
+        asked = true;
+        path_item(path, "listen", i);
+        path_key(key_path, path, "client_certificate");
+        if (!conf_node(check->document, entry, "tls"))
+            wrong(check, node, false, key_path,
+                  "no, or no such key: only tls listeners can ask for one");
+        else if (!ca)
+            wrong(check, node, false, key_path,
+                  "no, unless `client_ca: FILE` at the top names the CAs to accept");
+    }
+    if (ca && !asked)
+        wrong(check, ca, false, "client_ca",
+              "not there, unless a tls listener has `client_certificate: asked` or `required`");
 }
 
 static void certificate_check(struct check *check, const yaml_node_t *map, const char *path)
@@ -645,6 +696,7 @@ void conf_check(yaml_document_t *document, struct mistakes *mistakes)
         return;
     certificates_check(&check, root,
                        listeners_check(&check, root, conf_key_find(conf_schema, "listen")->keys));
+    clients_check(&check, root);
     backends_check(&check, root);
     users_check(&check, root);
     rules_check(&check, root);

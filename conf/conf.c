@@ -206,6 +206,7 @@ static int listeners_make(struct loaded *loaded, yaml_document_t *document)
         struct conf_listener *listener = &conf->listeners[conf->listener_count++];
 
         listener->line = entry_line(document, "listen", i);
+        listener->client_certificate = listen->client_certificate;
         for (size_t kind = 0; kind < ARRAY_LEN(texts); kind++) {
             if (!texts[kind])
                 continue;
@@ -271,6 +272,18 @@ static int certificates_make(struct loaded *loaded, yaml_document_t *document)
         err = certificate_add(conf, &loaded->certificates[i],
                               entry_line(document, "certificates", i));
     return err;
+}
+
+static int client_ca_make(struct loaded *loaded, yaml_document_t *document)
+{
+    const yaml_node_t *root = yaml_document_get_root_node(document);
+    struct conf *conf = &loaded->conf;
+
+    if (!loaded->client_ca)
+        return 0;
+    conf->client_ca_line = conf_node_line(conf_node(document, root, "client_ca"));
+    conf->client_ca = conf_file_path(conf->path, loaded->client_ca);
+    return conf->client_ca ? 0 : -ENOMEM;
 }
 
 static uint8_t hex_digit(char c)
@@ -344,6 +357,8 @@ static int conf_make(struct loaded *loaded, const char *path, yaml_document_t *d
         err = listeners_make(loaded, document);
     if (!err)
         err = certificates_make(loaded, document);
+    if (!err)
+        err = client_ca_make(loaded, document);
     if (!err)
         err = backends_make(loaded, document);
     if (!err)
@@ -521,6 +536,7 @@ void conf_free(struct conf **conf)
         free(loaded->conf.certificates[i].key);
     }
     free(loaded->conf.certificates);
+    free(loaded->conf.client_ca);
     free(loaded->conf.listeners);
     free(loaded->conf.path);
     schema_make(&schema);

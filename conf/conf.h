@@ -22,6 +22,9 @@ enum {
 
 enum conf_listener_kind { CONF_TLS, CONF_WSS, CONF_TCP, CONF_WS };
 
+/* What a listener wants of its clients' certificates. A bad one is refused by both that ask. */
+enum conf_client_certificate { CONF_CLIENT_NO, CONF_CLIENT_ASKED, CONF_CLIENT_REQUIRED };
+
 union conf_sockaddr {
     struct sockaddr sa;
     struct sockaddr_in in;
@@ -32,6 +35,7 @@ struct conf_listener {
     enum conf_listener_kind kind;
     union conf_sockaddr address; /* PORT alone: [::], both families (IPV6_V6ONLY off) */
     bool any;                    /* PORT alone was given: where there is no IPv6, 0.0.0.0 */
+    enum conf_client_certificate client_certificate; /* of CONF_TLS; other kinds: no */
     int line;
 };
 
@@ -73,6 +77,9 @@ struct conf {
     struct conf_certificate *certificates; /* the first is the default; `certificate` and
                                               `certificates` are the same list */
     unsigned certificate_count;
+    char *client_ca; /* PEM file, named as above: CAs of the clients' certificates; NULL: no
+                        listener asks for one */
+    int client_ca_line;
     struct conf_listener *listeners;
     unsigned listener_count;
 

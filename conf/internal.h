@@ -57,10 +57,12 @@ struct loaded {
     unsigned certificate_count;
     struct listen {
         char *tls, *wss, *tcp, *ws; /* one of them; as enum conf_listener_kind counts them */
+        enum conf_client_certificate client_certificate;
     } * listen;
     unsigned listen_count;
     char **backends;
     unsigned backend_count;
+    char *client_ca;
     char *core;
     char **token_keys;
     unsigned token_key_count;

@@ -120,6 +120,13 @@ static const cyaml_strval_t actions[] = {
     {0    }
 };
 
+static const cyaml_strval_t demands[] = {
+    {"no",               CONF_CLIENT_NO},
+    {"asked",                  CONF_CLIENT_ASKED},
+    {"required",CONF_CLIENT_REQUIRED},
+    {0        }
+};
+
 static const struct key certificate_keys[] = {
     TEXT("chain", true, struct conf_certificate, chain, file, NULL,
          "PEM file: the certificate, then those that lead to its CA"),
@@ -140,6 +147,8 @@ static const struct key listen_keys[] = {
          "SIP over TCP, for use behind a TLS load balancer"),
     TEXT("ws", false, struct listen, ws, listener, NULL,
          "SIP over WebSocket, for use behind a TLS load balancer"),
+    CHOICE("client_certificate", false, struct listen, client_certificate, demands, NULL,
+           "of a tls listener: whether clients must show one by client_ca; no unless set"),
     {0}};
 
 static const struct key user_keys[] = {
@@ -252,6 +261,8 @@ const struct key conf_schema[] = {
     MAP("certificate", first_certificate_keys, "the default certificate; tls and wss need one"),
     MAPS("certificates", false, struct loaded, certificates, certificate_count, 0, CONF_LIST_MAX,
          certificate_keys, "more certificates, chosen by the name that the client asks for"),
+    TEXT("client_ca", false, struct loaded, client_ca, file, NULL,
+         "PEM file: the CAs whose client certificates a listener accepts that asks for one"),
     MAPS("listen", true, struct loaded, listen, listen_count, 1, CONF_LISTENERS_MAX, listen_keys,
          "where clients connect: PORT, ADDRESS:PORT or \"[IPV6]:PORT\""),
     TEXTS("backends", struct loaded, backends, backend_count, CONF_BACKENDS_MAX, backend, NULL,

@@ -122,7 +122,9 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
     log_event(LOG_INFO, "flow opened", LOG_TEXT("flow", str_of(flow->name)),
               LOG_TEXT("peer", str_of(flow->peer)),
               LOG_TEXT("transport", str_of(flow->transport->via)),
-              LOG_TEXT("host", str_of(flow->host ? flow->host : proxy->conf->domain)));
+              LOG_TEXT("host", str_of(flow->host ? flow->host : proxy->conf->domain)),
+              options->client ? LOG_TEXT("client", str_of(options->client))
+                              : (struct log_field){.kind = LOG_FIELD_END});
     *out = flow;
     return 0;
 }

@@ -33,6 +33,7 @@ struct flow_options {
     const struct sockaddr *peer, *local; /* copied. local: what the client connected to */
     const char *host; /* copied. Name that the client asked for (SNI, Host) and that the certificate
                          has; NULL: conf->domain. Goes into Via and Record-Route towards it. */
+    const char *client; /* who its certificate says it is, for the log; NULL: it showed none */
 };
 
 /* Enter an accepted connection that is ready for SIP. -EMFILE: the table is at its maximum.

@@ -1,18 +1,15 @@
 #include "tls/certificate.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include "proxy/log.h"
 #include "proxy/str.h"
+#include "tls/internal.h"
 
 enum { WARN_DAYS = 14, SECURITY_LEVEL = 2 /* 112 bits: RSA 2048, no SHA-1 */ };
 
@@ -26,143 +23,10 @@ struct pair {
 
 struct certificates {
     uint8_t ticket_keys[TICKET_KEYS_SIZE];
+    struct client_ca client_ca;
     unsigned count;
     struct pair pairs[];
 };
-
-/* One pair being loaded: what mistakes and warnings are about. */
-struct loading {
-    const struct conf *conf;
-    const struct conf_certificate *certificate;
-    FILE *errors;
-};
-
-__attribute__((format(printf, 3, 4))) static int mistake(const struct loading *loading,
-                                                         const char *file, const char *format, ...)
-{
-    va_list args;
-
-    if (loading->errors) {
-        fprintf(loading->errors, "%s:%d: certificate: '%s' ", loading->conf->path,
-                loading->certificate->line, file);
-        va_start(args, format);
-        vfprintf(loading->errors, format, args);
-        va_end(args);
-        fputc('\n', loading->errors);
-    }
-    ERR_clear_error();
-    return -EINVAL;
-}
-
-/* `more`: the date or name that it is about; NULL: none. */
-static void warning(const struct loading *loading, const char *what, const char *file,
-                    const char *more)
-{
-    if (!loading->errors)
-        return;
-    if (more)
-        log_event(LOG_WARNING, what, LOG_TEXT("file", str_of(file)),
-                  LOG_TEXT("value", str_of(more)));
-    else
-        log_event(LOG_WARNING, what, LOG_TEXT("file", str_of(file)));
-}
-
-static const char *openssl_reason(void)
-{
-    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-
-    return reason ? reason : "OpenSSL gives no reason";
-}
-
-/* Reading the files ---------------------------------------------------------------------------- */
-
-static int file_open(const struct loading *loading, const char *file, BIO **out)
-{
-    FILE *stream = fopen(file, "re");
-    struct stat status;
-
-    if (!stream)
-        return mistake(loading, file, "can't be read: %s", strerrordesc_np(errno));
-    if (fstat(fileno(stream), &status) == 0 && S_ISDIR(status.st_mode)) {
-        fclose(stream);
-        return mistake(loading, file, "is a folder: name the PEM file in it");
-    }
-    *out = BIO_new_fp(stream, BIO_CLOSE);
-    if (!*out) {
-        fclose(stream);
-        return -ENOMEM;
-    }
-    return 0;
-}
-
-/* OpenSSL would ask at the terminal. */
-static int no_password(char *password, int size, int writing, void *asked)
-{
-    (void)password, (void)size, (void)writing;
-    *(bool *)asked = true;
-    return -1;
-}
-
-static int chain_read(const struct loading *loading, STACK_OF(X509) * *out)
-{
-    const char *file = loading->certificate->chain;
-    STACK_OF(X509) *chain = sk_X509_new_null();
-    bool asked = false;
-    BIO *in = NULL;
-    X509 *one;
-    int err;
-
-    if (!chain)
-        return -ENOMEM;
-    err = file_open(loading, file, &in);
-    while (!err && (one = PEM_read_bio_X509(in, NULL, no_password, &asked)))
-        if (!sk_X509_push(chain, one)) {
-            X509_free(one);
-            err = -ENOMEM;
-        }
-    if (!err && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-        err = mistake(loading, file, "has a broken certificate, number %d in it: %s",
-                      sk_X509_num(chain) + 1, openssl_reason());
-    if (!err && sk_X509_num(chain) == 0)
-        err = mistake(loading, file,
-                      "has no certificate in it: a PEM file with BEGIN CERTIFICATE is needed, the "
-                      "server's own first");
-    ERR_clear_error();
-    BIO_free(in);
-    if (err)
-        sk_X509_pop_free(chain, X509_free);
-    else
-        *out = chain;
-    return err;
-}
-
-static int key_read(const struct loading *loading, EVP_PKEY **out)
-{
-    const char *file = loading->certificate->key;
-    EVP_PKEY *key = NULL;
-    struct stat status;
-    bool asked = false;
-    BIO *in = NULL;
-    int err;
-
-    err = file_open(loading, file, &in);
-    if (err)
-        return err;
-    key = PEM_read_bio_PrivateKey_ex(in, NULL, no_password, &asked, NULL, NULL);
-    BIO_free(in);
-    if (!key && asked)
-        return mistake(loading, file,
-                       "is encrypted, and sipward has no password for it: decrypt it with openssl "
-                       "pkey, and let only sipward's user read it");
-    if (!key)
-        return mistake(
-            loading, file,
-            "has no private key that can be read: a PEM file with BEGIN PRIVATE KEY is needed");
-    if (stat(file, &status) == 0 && (status.st_mode & S_IROTH))
-        warning(loading, "private key can be read by every user", file, NULL);
-    *out = key;
-    return 0;
-}
 
 /* Checks --------------------------------------------------------------------------------------- */
 
@@ -181,12 +45,11 @@ static void certificate_date(const ASN1_TIME *time, char text[32])
         text[0] = '\0';
 }
 
-/* What a client will complain about, though it works: the service goes on. */
-static void certificate_warn(const struct loading *loading, X509 *leaf, STACK_OF(X509) * chain)
+void dates_warn(const struct loading *loading, const char *file, const X509 *certificate)
 {
-    const char *file = loading->certificate->chain;
     time_t soon = time(NULL) + (time_t)WARN_DAYS * 24 * 3600;
-    const ASN1_TIME *from = X509_get0_notBefore(leaf), *until = X509_get0_notAfter(leaf);
+    const ASN1_TIME *from = X509_get0_notBefore(certificate);
+    const ASN1_TIME *until = X509_get0_notAfter(certificate);
     char date[32];
 
     certificate_date(until, date);
@@ -197,6 +60,15 @@ static void certificate_warn(const struct loading *loading, X509 *leaf, STACK_OF
     certificate_date(from, date);
     if (X509_cmp_current_time(from) > 0)
         warning(loading, "certificate is not valid yet", file, date);
+}
+
+/* What a client will complain about, though it works: the service goes on. */
+static void certificate_warn(const struct loading *loading, const char *file,
+                             STACK_OF(X509) * chain)
+{
+    X509 *leaf = sk_X509_value(chain, 0);
+
+    dates_warn(loading, file, leaf);
     if (X509_check_purpose(leaf, X509_PURPOSE_SSL_SERVER, 0) != 1)
         warning(loading, "certificate is not one for TLS servers", file, NULL);
     for (int i = 1; i < sk_X509_num(chain); i++)
@@ -207,10 +79,9 @@ static void certificate_warn(const struct loading *loading, X509 *leaf, STACK_OF
         }
 }
 
-static int key_check(const struct loading *loading, STACK_OF(X509) * chain, EVP_PKEY *key)
+static int key_check(const struct loading *loading, const struct conf_certificate *pair,
+                     STACK_OF(X509) * chain, EVP_PKEY *key)
 {
-    const struct conf_certificate *pair = loading->certificate;
-
     if (X509_check_private_key(sk_X509_value(chain, 0), key) == 1)
         return 0;
     for (int i = 1; i < sk_X509_num(chain); i++)
@@ -226,9 +97,10 @@ static int key_check(const struct loading *loading, STACK_OF(X509) * chain, EVP_
 /* Making a context ----------------------------------------------------------------------------- */
 
 /* What holds for every handshake, whoever accepted the connection (X4). */
-static bool context_protocol(SSL_CTX *context, const uint8_t ticket_keys[TICKET_KEYS_SIZE])
+static bool context_protocol(SSL_CTX *context, const struct certificates *certificates)
 {
     static const unsigned char session_id_context[] = "sipward";
+    void *ticket_keys = (void *)certificates->ticket_keys;
 
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                      SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
@@ -244,7 +116,8 @@ static bool context_protocol(SSL_CTX *context, const uint8_t ticket_keys[TICKET_
            SSL_CTX_set_num_tickets(context, 1) == 1 &&
            SSL_CTX_set_session_id_context(context, session_id_context,
                                           sizeof(session_id_context) - 1) == 1 &&
-           SSL_CTX_set_tlsext_ticket_keys(context, (void *)ticket_keys, TICKET_KEYS_SIZE) == 1;
+           SSL_CTX_set_tlsext_ticket_keys(context, ticket_keys, TICKET_KEYS_SIZE) == 1 &&
+           client_ca_apply(&certificates->client_ca, context);
 }
 
 /* A handshake that certificates_serve() has brought here is marked: it is for HTTP. */
@@ -308,10 +181,10 @@ static int http_hello(SSL *ssl, int *alert, void *certificates)
     return sip_hello(ssl, alert, certificates);
 }
 
-static int context_fill(const struct loading *loading, SSL_CTX *context, STACK_OF(X509) * chain,
-                        EVP_PKEY *key)
+static int context_fill(const struct loading *loading, const struct conf_certificate *pair,
+                        SSL_CTX *context, STACK_OF(X509) * chain, EVP_PKEY *key)
 {
-    const char *file = loading->certificate->chain;
+    const char *file = pair->chain;
 
     for (int i = 0; i < sk_X509_num(chain); i++) {
         X509 *one = sk_X509_value(chain, i);
@@ -338,22 +211,22 @@ static int context_fill(const struct loading *loading, SSL_CTX *context, STACK_O
         }
     }
     if (SSL_CTX_use_PrivateKey(context, key) != 1)
-        return mistake(loading, loading->certificate->key, "is refused by OpenSSL: %s",
-                       openssl_reason());
+        return mistake(loading, pair->key, "is refused by OpenSSL: %s", openssl_reason());
     return 0;
 }
 
-static int context_make(const struct loading *loading, struct certificates *certificates,
-                        STACK_OF(X509) * chain, EVP_PKEY *key, SSL_CTX **out)
+static int context_make(const struct loading *loading, const struct conf_certificate *pair,
+                        struct certificates *certificates, STACK_OF(X509) * chain, EVP_PKEY *key,
+                        SSL_CTX **out)
 {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     int err;
 
     if (!context)
         return -ENOMEM;
-    if (!context_protocol(context, certificates->ticket_keys)) {
-        err = mistake(loading, loading->certificate->chain, "can't be served by this OpenSSL: %s",
-                      openssl_reason());
+    if (!context_protocol(context, certificates)) {
+        err =
+            mistake(loading, pair->chain, "can't be served by this OpenSSL: %s", openssl_reason());
         SSL_CTX_free(context);
         return err;
     }
@@ -363,7 +236,7 @@ static int context_make(const struct loading *loading, struct certificates *cert
     SSL_CTX_set_client_hello_cb(context, sip_hello, certificates);
     SSL_CTX_set_tlsext_servername_callback(context, servername_accept);
     SSL_CTX_set_alpn_select_cb(context, alpn_select, NULL);
-    err = context_fill(loading, context, chain, key);
+    err = context_fill(loading, pair, context, chain, key);
     if (err)
         SSL_CTX_free(context);
     else
@@ -398,23 +271,24 @@ static void pair_needs(struct pair *pair, EVP_PKEY *key)
             }
 }
 
-static int pair_load(const struct loading *loading, struct certificates *certificates,
-                     struct pair *pair)
+static int pair_load(const struct loading *loading, const struct conf_certificate *files,
+                     struct certificates *certificates, struct pair *pair)
 {
     STACK_OF(X509) *chain = NULL;
     EVP_PKEY *key = NULL;
-    int chain_err = chain_read(loading, &chain), key_err = key_read(loading, &key);
+    int chain_err = chain_read(loading, files->chain, &chain);
+    int key_err = key_read(loading, files->key, &key);
     int err = chain_err ? chain_err : key_err;
 
     if (!err)
-        err = key_check(loading, chain, key);
+        err = key_check(loading, files, chain, key);
     if (!err)
-        err = context_make(loading, certificates, chain, key, &pair->context);
+        err = context_make(loading, files, certificates, chain, key, &pair->context);
     if (!err) {
         pair->leaf = sk_X509_value(chain, 0);
         X509_up_ref(pair->leaf);
         pair_needs(pair, key);
-        certificate_warn(loading, pair->leaf, chain);
+        certificate_warn(loading, files->chain, chain);
     }
     sk_X509_pop_free(chain, X509_free);
     EVP_PKEY_free(key);
@@ -435,13 +309,13 @@ static void fallback_mark(const struct loading *loading, struct certificates *ce
         }
     if (domain && !any)
         warning(loading, "no certificate has the domain's name: clients that check will refuse",
-                loading->certificate->chain, domain);
+                loading->conf->certificates[0].chain, domain);
 }
 
 int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_KEYS_SIZE],
                       FILE *errors, struct certificates **out)
 {
-    struct loading loading = {conf, conf->certificates, errors};
+    struct loading loading = {conf, "certificate", 0, errors};
     struct certificates *certificates;
     int err = 0;
 
@@ -454,17 +328,19 @@ int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_
         return -ENOMEM;
     memcpy(certificates->ticket_keys, ticket_keys, TICKET_KEYS_SIZE);
     certificates->count = conf->certificate_count;
+    err = client_ca_load(conf, errors, &certificates->client_ca);
     for (unsigned i = 0; i < conf->certificate_count; i++) {
-        loading.certificate = &conf->certificates[i];
-        int one = pair_load(&loading, certificates, &certificates->pairs[i]);
+        const struct conf_certificate *files = &conf->certificates[i];
+        int one;
 
+        loading.line = files->line;
+        one = pair_load(&loading, files, certificates, &certificates->pairs[i]);
         err = err ? err : one; /* go on: all mistakes at once */
     }
     if (err) {
         certificates_free(&certificates);
         return err;
     }
-    loading.certificate = conf->certificates;
     fallback_mark(&loading, certificates);
     *out = certificates;
     return 0;
@@ -480,6 +356,7 @@ void certificates_free(struct certificates **certificates)
         SSL_CTX_free(table->pairs[i].context);
         X509_free(table->pairs[i].leaf);
     }
+    client_ca_free(&table->client_ca);
     OPENSSL_cleanse(table->ticket_keys, sizeof(table->ticket_keys));
     free(table);
     *certificates = NULL;
@@ -492,7 +369,7 @@ SSL_CTX *certificates_default(const struct certificates *certificates)
 
 int certificates_serve(const struct certificates *certificates, SSL_CTX *context)
 {
-    if (!context_protocol(context, certificates->ticket_keys))
+    if (!context_protocol(context, certificates))
         return -EIO;
     SSL_CTX_set_client_hello_cb(context, http_hello, (void *)certificates);
     SSL_CTX_set_tlsext_servername_callback(context, NULL);

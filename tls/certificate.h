@@ -17,7 +17,10 @@
 
 struct certificates;
 
-enum { TICKET_KEYS_SIZE = 80 }; /* as SSL_CTX_set_tlsext_ticket_keys() takes them */
+enum {
+    TICKET_KEYS_SIZE = 80, /* as SSL_CTX_set_tlsext_ticket_keys() takes them */
+    CLIENT_NAME_SIZE = 256,
+};
 
 /* Each mistake (unreadable, not PEM, encrypted, key does not fit, too weak, ...) is one line on
  * `errors` with the configuration's line, the file's name and what would be right. What works but
@@ -34,6 +37,16 @@ SSL_CTX *certificates_default(const struct certificates *certificates);
  * ticket keys, SNI; ALPN: "http/1.1" to those who offer it. Takes its client-hello and server-name
  * callbacks over. `certificates` is borrowed by it. -EIO: OpenSSL refused. */
 int certificates_serve(const struct certificates *certificates, SSL_CTX *context);
+/* Make a new session demand a certificate of its client as the listener says, before the handshake.
+ * It takes tickets of listeners with the same demand only, and none of a client whose certificate
+ * has ended since. -EIO: OpenSSL refused. */
+int certificates_demand(SSL *ssl, enum conf_client_certificate demand);
+/* Who the client has proved to be: its certificate's subject (RFC 4514) or, where that is empty,
+ * its first subjectAltName. For the log. False: no certificate was shown. */
+bool certificates_client(SSL *ssl, char name[CLIENT_NAME_SIZE]);
+/* Why the client's certificate was refused, where the handshake ended by
+ * SSL_R_CERTIFICATE_VERIFY_FAILED: static text. */
+const char *certificates_refusal(const SSL *ssl);
 /* For the client hello's server name; the default if none fits. EC before RSA where the client can
  * do both. Only inside a client-hello callback. */
 SSL_CTX *certificates_choose(const struct certificates *certificates, SSL *ssl);

@@ -7,23 +7,27 @@
 
 #include <openssl/err.h>
 
+#include "tls/certificate.h"
+
 /* What an operator reads in the log: OpenSSL's own words, but where these need explaining. */
 static const struct {
     int reason;
     const char *words;
 } reasons[] = {
-    {SSL_R_HTTP_REQUEST,                        "plain HTTP on a TLS port"                    },
-    {SSL_R_HTTPS_PROXY_REQUEST,                 "plain HTTP on a TLS port"                    },
-    {SSL_R_WRONG_VERSION_NUMBER,                "not TLS"                                     },
-    {SSL_R_UNSUPPORTED_PROTOCOL,                "client can only do TLS 1.1 or older"         },
-    {SSL_R_NO_SHARED_CIPHER,                    "client has no cipher suite in common with us"},
-    {SSL_R_NO_SUITABLE_KEY_SHARE,               "client has no key exchange in common with us"},
-    {SSL_R_TLSV1_ALERT_UNKNOWN_CA,              "client does not know the certificate's CA"   },
-    {SSL_R_SSLV3_ALERT_BAD_CERTIFICATE,         "client refuses the certificate"              },
-    {SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN,     "client refuses the certificate"              },
-    {SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED,     "client refuses the certificate: expired"     },
-    {SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE, "client can't use this kind of certificate"   },
-    {SSL_R_TLSV1_ALERT_PROTOCOL_VERSION,        "client refuses this TLS version"             },
+    {SSL_R_HTTP_REQUEST,                        "plain HTTP on a TLS port"                            },
+    {SSL_R_HTTPS_PROXY_REQUEST,                 "plain HTTP on a TLS port"                            },
+    {SSL_R_WRONG_VERSION_NUMBER,                "not TLS: plain SIP, or something else, on a TLS port"},
+    {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE,
+     "the client shows no certificate, and this port requires one"                                    },
+    {SSL_R_UNSUPPORTED_PROTOCOL,                "client can only do TLS 1.1 or older"                 },
+    {SSL_R_NO_SHARED_CIPHER,                    "client has no cipher suite in common with us"        },
+    {SSL_R_NO_SUITABLE_KEY_SHARE,               "client has no key exchange in common with us"        },
+    {SSL_R_TLSV1_ALERT_UNKNOWN_CA,              "client does not know the certificate's CA"           },
+    {SSL_R_SSLV3_ALERT_BAD_CERTIFICATE,         "client refuses the certificate"                      },
+    {SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN,     "client refuses the certificate"                      },
+    {SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED,     "client refuses the certificate: expired"             },
+    {SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE, "client can't use this kind of certificate"           },
+    {SSL_R_TLSV1_ALERT_PROTOCOL_VERSION,        "client refuses this TLS version"                     },
 };
 
 static const char *reason_words(unsigned long error)
@@ -49,7 +53,7 @@ static int system_error(struct channel *channel, int error)
 static int tls_result(struct channel *channel, int result)
 {
     int error = errno, kind = SSL_get_error(channel->ssl, result);
-    unsigned long reason;
+    unsigned long reason, last;
 
     switch (kind) {
     case SSL_ERROR_WANT_WRITE: channel->wants_write = true; return -EAGAIN;
@@ -59,6 +63,7 @@ static int tls_result(struct channel *channel, int result)
     }
     channel->broken = true;
     reason = ERR_peek_error(); /* the first: the cause */
+    last = ERR_peek_last_error();
     ERR_clear_error();
     /* FIN without close_notify: SIP has lengths of its own, nothing can be cut off unseen. */
     if (ERR_GET_LIB(reason) == ERR_LIB_SSL &&
@@ -68,7 +73,10 @@ static int tls_result(struct channel *channel, int result)
         return system_error(channel, ERR_GET_REASON(reason));
     if (kind == SSL_ERROR_SYSCALL && !reason)
         return error ? system_error(channel, error) : 0;
-    channel->error = reason_words(reason);
+    if (ERR_GET_LIB(last) == ERR_LIB_SSL && ERR_GET_REASON(last) == SSL_R_CERTIFICATE_VERIFY_FAILED)
+        channel->error = certificates_refusal(channel->ssl);
+    else
+        channel->error = reason_words(reason);
     return -EPROTO;
 }
 

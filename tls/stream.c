@@ -547,12 +547,15 @@ static void stream_receive(struct stream *stream)
 static void stream_open(struct stream *stream)
 {
     struct streams *streams = stream->streams;
+    char client[CLIENT_NAME_SIZE];
+    bool known = stream->channel.ssl && certificates_client(stream->channel.ssl, client);
     const struct flow_options options = {
         .transport = stream->channel.ssl ? &tls_transport : &tcp_transport,
         .conn = stream,
         .peer = &stream->peer.sa,
         .local = &stream->local.sa,
         .host = stream->channel.ssl ? certificates_host(stream->channel.ssl) : NULL,
+        .client = known ? client : NULL,
     };
     int err;
 
@@ -708,7 +711,8 @@ int streams_create(const struct streams_options *options, struct streams **out)
     return 0;
 }
 
-static int stream_create(struct streams *streams, bool tls, int fd, struct stream **out)
+static int stream_create(struct streams *streams, const struct conf_listener *listener, int fd,
+                         struct stream **out)
 {
     struct stream *stream = calloc(1, sizeof(*stream));
     int err = 0;
@@ -716,11 +720,13 @@ static int stream_create(struct streams *streams, bool tls, int fd, struct strea
     if (!stream)
         return -ENOMEM;
     stream->streams = streams;
-    if (tls)
+    if (listener->kind == CONF_TLS)
         err = channel_open_tls(&stream->channel, fd,
                                certificates_default(streams->options.certificates));
     else
         channel_open_plain(&stream->channel, fd);
+    if (!err && stream->channel.ssl)
+        err = certificates_demand(stream->channel.ssl, listener->client_certificate);
     if (!err)
         err = uv_poll_init(streams->options.loop, &stream->poll, fd);
     if (err) {
@@ -733,11 +739,11 @@ static int stream_create(struct streams *streams, bool tls, int fd, struct strea
     return 0;
 }
 
-void streams_accept(struct streams *streams, bool tls, int fd, const struct sockaddr *peer,
-                    const struct sockaddr *local)
+void streams_accept(struct streams *streams, const struct conf_listener *listener, int fd,
+                    const struct sockaddr *peer, const struct sockaddr *local)
 {
     struct stream *stream;
-    int err = streams->closing ? -ESHUTDOWN : stream_create(streams, tls, fd, &stream);
+    int err = streams->closing ? -ESHUTDOWN : stream_create(streams, listener, fd, &stream);
 
     if (err) {
         char text[SOCKET_TEXT];
@@ -753,7 +759,7 @@ void streams_accept(struct streams *streams, bool tls, int fd, const struct sock
     memcpy(&stream->peer, peer, socket_len(peer));
     memcpy(&stream->local, local, socket_len(local));
     all_add(streams, stream);
-    if (tls) {
+    if (stream->channel.ssl) {
         state_set(stream, STREAM_HANDSHAKE);
         events_update(stream);
     } else {

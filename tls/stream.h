@@ -30,9 +30,10 @@ struct streams_options {
 };
 
 int streams_create(const struct streams_options *options, struct streams **out); /* -ENOMEM */
-/* Take an accepted socket over: closed on any error. tls false: plain TCP. */
-void streams_accept(struct streams *streams, bool tls, int fd, const struct sockaddr *peer,
-                    const struct sockaddr *local);
+/* Take a socket over that a listener of kind CONF_TLS or CONF_TCP has accepted: closed on any
+ * error. */
+void streams_accept(struct streams *streams, const struct conf_listener *listener, int fd,
+                    const struct sockaddr *peer, const struct sockaddr *local);
 /* Close all, properly (close_notify). streams_count() is 0 when the last is gone, after some more
  * turns of the loop; a peer that does not take it is cut after a second. Not from inside a call of
  * proxy/. */

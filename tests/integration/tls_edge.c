@@ -47,7 +47,7 @@ static void accepted(void *context, const struct conf_listener *conf, int fd,
     struct edge *edge = context;
 
     edge->accepted_fd = fd;
-    streams_accept(edge->streams, conf->kind == CONF_TLS, fd, peer, local);
+    streams_accept(edge->streams, conf, fd, peer, local);
 }
 
 static void timers_changed(void *context)

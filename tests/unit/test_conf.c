@@ -185,7 +185,9 @@ static void every_key_arrives_where_it_belongs(void **state)
              "certificate: {chain: chain.pem, key: key.pem}\n"
              "certificates:\n"
              "  - {chain: key.pem, key: chain.pem}\n"
-             "listen: [tls: 127.0.0.1:5061, wss: \"[::1]:443\", tcp: 5070, ws: 8080]\n"
+             "client_ca: chain.pem\n"
+             "listen: [{tls: 127.0.0.1:5061, client_certificate: asked}, wss: \"[::1]:443\", tcp: "
+             "5070, ws: 8080]\n"
              "backends: [udp:pbx.example.com, \"udp:[fd00::5]:5090\", udp:10.0.0.5]\n"
              "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
              "contact: path\n"
@@ -229,6 +231,10 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->listeners[1].address.sa.sa_family, AF_INET6);
     assert_true(IN6_IS_ADDR_LOOPBACK(&conf->listeners[1].address.in6.sin6_addr));
     assert_int_equal(ntohs(conf->listeners[1].address.in6.sin6_port), 443);
+    assert_int_equal(conf->listeners[0].client_certificate, CONF_CLIENT_ASKED);
+    assert_int_equal(conf->listeners[1].client_certificate, CONF_CLIENT_NO);
+    assert_non_null(strstr(conf->client_ca, "/chain.pem"));
+    assert_int_equal(conf->client_ca_line, 6);
     assert_int_equal(conf->listeners[2].kind, CONF_TCP);
     assert_int_equal(conf->listeners[3].kind, CONF_WS);
 
@@ -593,12 +599,34 @@ static const struct {
      "10: listen[6].tcp: '[127.0.0.1]:5060" LISTEN_RIGHT
      "11: listen[7].tcp: '[::1]5060" LISTEN_RIGHT "12: listen[8].tcp: '[::1:5060" LISTEN_RIGHT
      "13: listen[9].tcp: ':5060" LISTEN_RIGHT "14: listen[10].tcp: '" LISTEN_RIGHT
-     "15: listen[11].udp: 'udp' is wrong: no such key; one of tls, wss, tcp, ws\n"
-     "16: listen[12]: '5061' is wrong: a mapping, {KEY: VALUE, ...}, of tls, wss, tcp, ws\n"
+     "15: listen[11].udp: 'udp' is wrong: no such key; one of tls, wss, tcp, ws, client_certificate\n"
+     "16: listen[12]: '5061' is wrong: a mapping, {KEY: VALUE, ...}, of tls, wss, tcp, ws, client_certificate\n"
      "17: listen[13]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
      "18: listen[14]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
      "20: listen[16].tcp: '127.0.0.1:5060' is wrong: another port; listen[15] has this one\n"
      "22: listen[18].tcp: '[::]:5060' is wrong: another port; listen[17] has this one"},
+    {SMALL "client_ca: chain.pem\n",
+     "8: client_ca: 'chain.pem' is wrong: not there, unless a tls listener has "},
+    {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
+     "listen:\n"
+     "  - {tls: 1, client_certificate: asked}\n"
+     "  - {tls: 2, client_certificate: yes}\n"
+     "  - {client_certificate: required}\n"
+     "  - {tls: 3, client_certificate: no}\n"
+     "  - {tls: 4, client_certificates: no}\n",
+     "5: listen[0].client_certificate: 'asked' is wrong: no, unless `client_ca: FILE` at the top\n"
+     "6: listen[1].client_certificate: 'yes' is wrong: one of no, asked, required\n"
+     "7: listen[2]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
+     "7: listen[2].client_certificate: 'required' is wrong: no, or no such key: only tls\n"
+     "9: listen[4].client_certificates: 'client_certificates' is wrong: no such key; did you mean"},
+    {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
+     "client_ca: none.pem\n"
+     "listen:\n"
+     "  - {wss: 1, client_certificate: asked}\n"
+     "  - {tcp: 2, client_certificate: required}\n",
+     "4: client_ca: 'none.pem' is wrong: a file that can be read (No such file or directory)\n"
+     "6: listen[0].client_certificate: 'asked' is wrong: no, or no such key: only tls listeners\n"
+     "7: listen[1].client_certificate: 'required' is wrong: no, or no such key: only tls\n"},
     {"domain: a.example\n"
      "listen: [tcp: 5061]\n"
      "core: :5070\n"
@@ -899,6 +927,8 @@ static char *sample(bool all)
     text = replace(text, "/etc/sipward/fullchain.pem", "chain.pem");
     text = replace(text, "/etc/sipward/privkey.pem", "key.pem");
     text = replace(text, "/etc/sipward/other-chain.pem", "chain.pem");
+    if (all)
+        text = replace(text, "/etc/sipward/client-ca.pem", "chain.pem");
     return replace(text, "/etc/sipward/other-key.pem", "key.pem");
 }
 
@@ -934,7 +964,7 @@ static void all_of_the_sample_is_right(void **state)
 
     text = replace(text, "backends:\n  - udp:10.0.0.5:5060\n", "");
     conf = load(text);
-    assert_int_equal(conf->listener_count, 4);
+    assert_int_equal(conf->listener_count, 5);
     assert_int_equal(conf->headers.from_client_count, small->headers.from_client_count);
     for (unsigned i = 0; i < conf->headers.from_client_count; i++)
         assert_string_equal(conf->headers.from_clients[i], small->headers.from_clients[i]);
@@ -1069,6 +1099,8 @@ static void memory_that_runs_out_is_an_error(void **state)
     } files[] = {
         {SMALL "aliases: [\"::1\", b.example]\nflow_token_keys: [" TOKEN_KEY "]\n"
                "certificates: [{chain: chain.pem, key: key.pem}]\n",  0      },
+        {"domain: a.example\n" CERTIFICATE "client_ca: chain.pem\nbackends: [udp:10.0.0.5]\n"
+         "listen: [{tls: 1, client_certificate: asked}]\n",           0      },
         {"domain: a.example\nlisten: [tcp: 5060]\nusers: [{name: a, password: b},\n"
          "  {name: c, ha1_md5: 0123456789ABCDEF0123456789ABCDEF}]\n", 0      },
         {BASE "users: [{name: a, password: b}]\nlog: xml\nwoorkers: 2\n",      -EINVAL},

@@ -1,0 +1,69 @@
+"""TLS clients for the tests: one handshake at a time, by Python's ssl."""
+
+import socket
+import ssl
+
+from harness import sip
+
+VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def context(ca, version=None, identity=None):
+    """A client that trusts `ca` and, with `identity` (chain file, key file), shows a certificate."""
+    made = ssl.create_default_context(cafile=ca.file)
+    if version:
+        made.minimum_version = made.maximum_version = VERSIONS[version]
+    if identity:
+        made.load_cert_chain(*identity)
+    return made
+
+
+def connect(address, port, client, name="localhost", session=None):
+    """A TLS connection. ssl.SSLError, ConnectionError: refused."""
+    plain = socket.create_connection((address, port), 10)
+    try:
+        return client.wrap_socket(plain, server_hostname=name, session=session)
+    except Exception:
+        plain.close()
+        raise
+
+
+def ping(tls):
+    """The keepalive of RFC 5626: its answer proves that SIP is served, and brings a TLS 1.3 ticket along."""
+    tls.sendall(b"\r\n\r\n")
+    return tls.recv(2) == b"\r\n"
+
+
+def outcome(address, port, client, **options):
+    """What a client sees: "served", "resumed", or why it was refused, as OpenSSL names the alert."""
+    try:
+        with connect(address, port, client, **options) as tls:
+            if not ping(tls):
+                return "closed"
+            return "resumed" if tls.session_reused else "served"
+    except ssl.SSLError as error:
+        return error.reason
+    except ConnectionError as error:
+        return type(error).__name__
+
+
+def session(address, port, client, name="localhost"):
+    """A session to resume."""
+    with connect(address, port, client, name) as tls:
+        assert ping(tls)
+        return tls.session
+
+
+def options_request():
+    """Bytes of a SIP request that sipward answers by itself."""
+    return sip.Message(
+        "OPTIONS sip:sip.test SIP/2.0",
+        [
+            ("Via", f"SIP/2.0/TLS a.invalid;branch={sip.new_branch()}"),
+            ("Max-Forwards", "0"),
+            ("From", "<sip:a@sip.test>;tag=1"),
+            ("To", "<sip:sip.test>"),
+            ("Call-ID", sip.new_branch()),
+            ("CSeq", "1 OPTIONS"),
+        ],
+    ).bytes()

@@ -129,11 +129,14 @@ static bool read_hex(struct str text, uint32_t *out)
 static struct client_transaction *find(const struct transactions *transactions, struct str branch)
 {
     static const struct str cookie = {"z9hG4bK", 7};
-    const char *id = branch.p + cookie.len;
     uint32_t worker, slot, generation;
+    const char *id;
 
-    if (branch.len < cookie.len + TRANSACTION_ID_SIZE || id[TRANSACTION_ID_SIZE - 1] != '.' ||
+    if (branch.len < cookie.len + TRANSACTION_ID_SIZE ||
         !str_eq_nocase((struct str){branch.p, cookie.len}, cookie))
+        return NULL;
+    id = branch.p + cookie.len;
+    if (id[TRANSACTION_ID_SIZE - 1] != '.')
         return NULL;
     if (!read_hex((struct str){id, 2}, &worker) || !read_hex((struct str){id + 2, 6}, &slot) ||
         !read_hex((struct str){id + 8, 8}, &generation))

@@ -228,7 +228,7 @@ static unsigned uri_worker(struct str uri)
 
 unsigned core_owner(struct str datagram, unsigned workers)
 {
-    struct str start = {NULL, 0}, value = {NULL, 0};
+    struct str start = STR(""), value = STR("");
     unsigned worker = NOBODY;
 
     if (workers <= 1)

@@ -316,8 +316,11 @@ static void branch_response(void *owner, struct client_transaction *client,
     if (via < 0 || status == 100)
         return;
     sip_drop(response, (unsigned)via);
-    if (sip_find(response, HEADER_VIA, 0) < 0)
-        return; /* it would have been for us */
+    if (fork->server && !server_transaction_answered_by(fork->server, response)) {
+        if (status >= 200)
+            branch_failed(branch, 502, NULL, now);
+        return;
+    }
 
     if (status < 200) {
         if (fork->invite)

@@ -393,6 +393,7 @@ static bool response_print(struct forward *forward, struct sip_msg *response)
 
     sip_drop(response, (unsigned)sip_find(response, HEADER_VIA, 0));
     if (sip_find(response, HEADER_VIA, 0) < 0 ||
+        !server_transaction_answered_by(forward->server, response) ||
         response_rewrite(proxy, response, &forward->to, &forward->from, forward->outbound))
         return false;
     buf_reset(&proxy->out);

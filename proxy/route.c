@@ -167,7 +167,8 @@ static int strict_repair(struct proxy *proxy, struct sip_msg *request, struct ro
     }
     for (int i = 0; (i = sip_find(request, HEADER_ROUTE, (unsigned)(index + 1))) >= 0;)
         index = i;
-    if (sip_addr_parse(&proxy->arena, request->headers[index].value, &last))
+    if (sip_addr_parse(&proxy->arena, request->headers[index].value, &last) ||
+        !last.uri.host.p) /* it becomes the Request-URI: sip or sips (V2) */
         return 400;
     routing->uri = last.uri.text;
     sip_drop(request, (unsigned)index);

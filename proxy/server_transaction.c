@@ -7,7 +7,9 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "proxy/text.h"
 #include "proxy/transaction_internal.h"
+#include "proxy/value.h"
 
 enum server_state {
     SERVER_PROCEEDING, /* and Trying: the request came, a provisional may have been sent */
@@ -417,6 +419,35 @@ void server_transaction_reply(struct server_transaction *server, int status, con
     sip_response(request, status, reason, str_of(server->tag), extra, out);
     if (!out->overflow)
         server_transaction_send(server, status, buf_str(out), now);
+}
+
+static struct str header_kept(const struct server_transaction *server, enum header_id id)
+{
+    for (unsigned i = 0; i < server->header_count; i++)
+        if (server->headers[i].id == id)
+            return server->headers[i].value;
+    return (struct str){NULL, 0};
+}
+
+/* The rest of a Via may come back in another spelling, the branch may not. */
+static bool branch_same(struct str one, struct str two)
+{
+    struct str branch1 = {NULL, 0}, branch2 = {NULL, 0};
+    struct text_via a, b;
+
+    if (!text_via_cut(one, &a) || !text_via_cut(two, &b))
+        return false;
+    (void)sip_param(a.params, STR("branch"), &branch1);
+    (void)sip_param(b.params, STR("branch"), &branch2);
+    return str_eq(branch1, branch2);
+}
+
+bool server_transaction_answered_by(const struct server_transaction *server,
+                                    const struct sip_msg *response)
+{
+    return response->cseq == server->cseq && str_eq(response->method_name, server->method_name) &&
+           str_eq(response->call_id, header_kept(server, HEADER_CALL_ID)) &&
+           branch_same(sip_value(response, HEADER_VIA), header_kept(server, HEADER_VIA));
 }
 
 void *server_transaction_owner(const struct server_transaction *server)

@@ -180,6 +180,8 @@ bool text_addr_cut(struct str value, struct text_addr *out)
     };
     size_t i = 0, semicolon = value.len;
 
+    if (!value.len)
+        return false;
     for (; i < value.len && value.p[i] != '<'; i++) {
         if (value.p[i] == '"') {
             if (semicolon < value.len)

@@ -96,6 +96,11 @@ void server_transaction_send(struct server_transaction *server, int status, stru
  * CRLF, or empty. The To tag is the same in all of a transaction's. */
 void server_transaction_reply(struct server_transaction *server, int status, const char *reason,
                               struct str extra, uint64_t now);
+/* Does a response from elsewhere answer this request? The branch of its top Via (ours is off
+ * already), its Call-ID and CSeq are the request's (RFC 3261 8.2.6.2): with others it would end up
+ * in another transaction of who gets it. */
+bool server_transaction_answered_by(const struct server_transaction *server,
+                                    const struct sip_msg *response);
 void *server_transaction_owner(const struct server_transaction *server);
 int server_transaction_status(const struct server_transaction *server); /* last sent; 0: none */
 /* End without a word, now, without server_ended() (T5, T6: the client is gone or has given up).

@@ -107,6 +107,27 @@ static void answers_come_back_without_our_via(void **state) /* S4, T2, T3 */
     take_all(edge);
 }
 
+static void a_response_to_another_request_is_none(void **state) /* S4, V5, RFC 3261 8.2.6.2 */
+{
+    struct edge *edge = *state;
+    char *sent, *branch;
+
+    bob_registers(edge, 1);
+    call_as(edge, &alice, &invite);
+    sent = strdup(invite_to(edge, 1));
+    assert_non_null(sent);
+    branch = strstr(sent, "z9hG4bKi1b");
+    assert_non_null(branch);
+    memcpy(branch, "z9hG4bKi1c", 10);
+    respond(edge, sent, "180 Ringing", "b");
+    assert_int_equal(edge->sent_count, 2); /* 100 to the caller, INVITE */
+    respond(edge, sent, "200 OK", "b");
+    assert_int_equal(last_status(edge), 502);
+    assert_string_equal(line_of(last_sent(edge), "Via: ", 0),
+                        "SIP/2.0/UDP core.invalid;branch=z9hG4bKi1b");
+    free(sent);
+}
+
 static void every_2xx_is_forwarded(void **state) /* T3 */
 {
     struct edge *edge = *state;
@@ -615,6 +636,7 @@ int main(void)
         edge_test(request_follows_binding_and_its_path),
         edge_test(answers_come_back_without_our_via),
         edge_test(every_2xx_is_forwarded),
+        edge_test(a_response_to_another_request_is_none),
         edge_test(request_without_a_target_is_refused),
         edge_test(caller_must_be_who_it_says),
         edge_test(first_to_answer_gets_the_call_and_the_others_are_cancelled),

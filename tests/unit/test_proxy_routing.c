@@ -291,6 +291,20 @@ static void strict_routers_are_repaired(void **state) /* R4, RFC 3261 16.4 */
     assert_string_equal(header_of(inbox_last(&edge.core), "Route", 0), "");
 }
 
+static void a_strict_routers_last_route_is_a_sip_uri(void **state) /* R4, V2 */
+{
+    (void)state;
+    char routes[2048], first[512];
+
+    call_up(routes);
+    edge_from_client(alice, IN_DIALOG("ACK", "1"), "sip:bob@10.0.0.5:5060", routes);
+    inbox_take(&edge.core);
+    snprintf(first, sizeof(first), "%s", between(routes, "Route: <", ">"));
+    edge_from_client(alice, IN_DIALOG("BYE", "2"), first, "Route: <urn:uuid:1>\n");
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 400 Bad Route");
+    assert_int_equal(edge.core.count, 0);
+}
+
 static void a_dialog_follows_its_client_to_a_new_connection(void **state) /* R7 */
 {
     (void)state;
@@ -370,6 +384,7 @@ int main(void)
         MASK(a_route_or_uri_elsewhere_is_refused),
         MASK(a_forged_route_token_is_refused),
         MASK(strict_routers_are_repaired),
+        MASK(a_strict_routers_last_route_is_a_sip_uri),
         MASK(a_dialog_follows_its_client_to_a_new_connection),
         MASK(responses_of_a_client_have_masked_contacts),
         MASK(between_clients_of_one_edge_it_goes_through_the_core_address),

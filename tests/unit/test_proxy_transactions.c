@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "calls.h"
+#include "check.h"
 
 static void requests_to_the_core_are_retransmitted(void **state) /* T1 */
 {
@@ -85,6 +86,42 @@ static void cancel_without_a_match_gets_481(void **state) /* T4 */
     edge_from_client(alice, INVITE(""));
     edge_from_client(bob, CANCEL); /* another client's transaction is none of its business */
     assert_non_null(strstr(inbox_last(&bob->inbox), "SIP/2.0 481 "));
+}
+
+static char *replaced(const char *text, const char *from, const char *to)
+{
+    static char out[8192];
+    const char *at = strstr(text, from);
+
+    assert_non_null(at);
+    snprintf(out, sizeof(out), "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    return out;
+}
+
+static void a_response_to_another_request_is_none(void **state) /* V5, V7, RFC 3261 8.2.6.2 */
+{
+    (void)state;
+    static const struct {
+        const char *what, *from, *to;
+    } cases[] = {
+        {"another branch below ours", "branch=z9hG4bKreq1",  "branch=z9hG4bKother"},
+        {"no branch",                 ";branch=z9hG4bKreq1", ""                   },
+        {"a Via that is none",        "SIP/2.0/TLS client",  "DP client"          },
+        {"another Call-ID",           "Call-ID: req1",       "Call-ID: req2"      },
+        {"another CSeq",              "CSeq: 1 FOO",         "CSeq: 2 FOO"        },
+        {"another method unknown",    "CSeq: 1 FOO",         "CSeq: 1 BAR"        },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        inbox_take(&edge.core);
+        inbox_take(&alice->inbox);
+        edge_from_client(alice, REQUEST("FOO", ""));
+        const char *answer = response_to(inbox_last(&edge.core), "200 OK", "b", NULL);
+        edge_from_core(&edge, "%s", replaced(answer, cases[i].from, cases[i].to));
+        CHECK_INT(cases[i].what, alice->inbox.count, 1);
+        assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 502 Bad Response");
+        edge_wait(&edge, 32000);
+    }
 }
 
 static void every_2xx_passes_and_a_late_final_does_not(void **state) /* T3 */
@@ -303,6 +340,7 @@ int main(void)
         MASK(cancel_goes_on_once_a_provisional_came),
         MASK(cancel_without_a_match_gets_481),
         MASK(every_2xx_passes_and_a_late_final_does_not),
+        MASK(a_response_to_another_request_is_none),
         MASK(a_client_that_is_gone_has_its_invite_cancelled),
         MASK(a_call_that_is_answered_to_nobody_is_ended),
         MASK(a_call_is_ended_along_its_route),

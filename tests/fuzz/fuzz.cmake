@@ -15,5 +15,9 @@ function(fuzz_target name)
   set_tests_properties(fuzz/${name} PROPERTIES LABELS fuzz TIMEOUT 120)
 endfunction()
 
-fuzz_target(frame proxy)
+fuzz_target(frame proxy PkgConfig::XXHASH)
 fuzz_target(message proxy)
+
+fuzz_target(proxy proxy PkgConfig::OSIP PkgConfig::CRYPTO PkgConfig::XXHASH)
+target_sources(fuzz_proxy PRIVATE fuzz/world.c fuzz/oracle.c)
+target_link_options(fuzz_proxy PRIVATE LINKER:--wrap=getrandom,--wrap=RAND_bytes)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "edge.h"
@@ -57,13 +58,15 @@ static inline int teardown(void **state)
 /* The masked Contact that the core gets for `client`: REGISTER and take it. */
 static inline const char *masked_contact(struct client *client, const char *user)
 {
+    static unsigned serial;
+
     edge_from_client(client,
                      "REGISTER sip:sip.test SIP/2.0\n"
-                     "Via: SIP/2.0/TLS x.invalid;branch=z9hG4bKreg%s\n"
+                     "Via: SIP/2.0/TLS x.invalid;branch=z9hG4bKreg%u\n"
                      "From: <sip:%s@sip.test>;tag=a\nTo: <sip:%s@sip.test>\n"
                      "Call-ID: reg%s\nCSeq: 1 REGISTER\n"
                      "Contact: <sip:%s@x.invalid;transport=ws>;expires=300",
-                     user, user, user, user, user);
+                     ++serial, user, user, user, user);
     static char uri[1024];
     snprintf(uri, sizeof(uri), "%s",
              between(header_of(inbox_last(&edge.core), "Contact", 0), "<", ">"));
@@ -79,6 +82,54 @@ static inline const char *masked_contact(struct client *client, const char *user
            "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>\n"                              \
            "Call-ID: pbx1\nCSeq: 1 " method "\nMax-Forwards: 70\n" more,                           \
         uri
+
+/* What came of a message on its way through: what its sender was answered and what the other side
+ * got, each "" for nothing, and what the transport was told (0: fine). */
+struct passage {
+    const char *answer, *passed;
+    int told;
+};
+
+/* A message as it is, from alice to the core or from the core to bob, but for: \n is a CRLF unless
+ * behind a \r, $ is the URI that leads to bob, # a number that is new each time, ~ a NUL. */
+static inline struct passage cross(bool to_core, const char *text)
+{
+    static char bob_uri[1024];
+    static unsigned serial;
+    struct inbox *sender = to_core ? &alice->inbox : &edge.core;
+    struct inbox *receiver = to_core ? &edge.core : &bob->inbox;
+    char *bytes = calloc(2, strlen(text) + 16384), *at = bytes;
+    size_t scanned = 0;
+    struct passage passage = {0};
+
+    snprintf(bob_uri, sizeof(bob_uri), "%s", masked_contact(bob, "bob"));
+    inbox_take(&alice->inbox);
+    inbox_take(&edge.core);
+    inbox_take(&bob->inbox);
+    serial++;
+    for (const char *c = text; *c; c++) {
+        if (*c == '\n' && (c == text || c[-1] != '\r'))
+            at += sprintf(at, "\r\n");
+        else if (*c == '$')
+            at += sprintf(at, "%s", to_core ? "sip:bob@sip.test" : bob_uri);
+        else if (*c == '#')
+            at += sprintf(at, "%u", serial);
+        else
+            *at++ = *c == '~' ? '\0' : *c;
+    }
+    if (to_core) {
+        ssize_t taken =
+            proxy_receive_stream(alice->flow, bytes, (size_t)(at - bytes), &scanned, edge.now);
+        passage.told = taken < 0 ? (int)taken : 0;
+        assert_true(taken < 0 || taken == at - bytes);
+    } else {
+        proxy_receive_core(edge.proxy, &edge.pbx, bytes, (size_t)(at - bytes), edge.now);
+    }
+    free(bytes);
+    passage.answer = inbox_last(sender);
+    passage.passed = inbox_last(receiver);
+    return passage;
+}
 
 /* A call from alice that the PBX answers; its Record-Route header lines, as the client has them. */
 static inline void call_up(char routes[2048])

@@ -12,10 +12,37 @@ static char *FROM_CLIENTS[] = {"P-Asserted-Identity", "Remote-Party-ID",
 static char *TO_CLIENTS[] = {"P-Charging-Vector"};
 static struct conf_backend BACKEND = {.host = "pbx.example.com", .port = 5060};
 
+/* Whatever goes out is a pong, or a message in canonical form: one that comes out the same when it
+ * comes in again (V7, N1 to N4). */
+static void check_sent(struct str bytes)
+{
+    static struct sip_msg msg;
+    struct buf again;
+    char *copy;
+
+    if (str_eq(bytes, STR("\r\n")))
+        return;
+    if (bytes.len > 20 && memcmp(bytes.p, "SIP/2.0 400 Bad CSeq", 20) == 0)
+        return; /* it repeats the CSeq, as its receiver matches by that (RFC 3261 8.2.6.2) */
+    copy = malloc(bytes.len);
+    assert_non_null(copy);
+    memcpy(copy, bytes.p, bytes.len);
+    assert_int_equal(buf_create(&again, bytes.len + 1024), 0);
+    if (sip_scan(copy, bytes.len, SIP_STREAM, true, &msg))
+        fail_msg("sent (%s):\n" STR_FMT, msg.error ? msg.error : "no message", STR_ARG(bytes));
+    sip_print(&msg, &again);
+    if (again.overflow || !str_eq(buf_str(&again), bytes))
+        fail_msg("sent:\n" STR_FMT "\ninstead of:\n" STR_FMT, STR_ARG(bytes),
+                 STR_ARG(buf_str(&again)));
+    buf_destroy(&again);
+    free(copy);
+}
+
 static void keep(struct edge *edge, struct inbox *inbox, const struct core_addr *to,
                  struct str bytes)
 {
     assert_true(inbox->count < EDGE_SENT_MAX);
+    check_sent(bytes);
     inbox->times[inbox->count] = edge->now;
     if (to)
         inbox->to[inbox->count] = *to;

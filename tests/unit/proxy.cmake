@@ -1,5 +1,7 @@
 # Tests of the whole proxy, by strings and a hand-set clock: one file for each family of rules.
-foreach(family headers reordered routing torn transactions validation)
-  unit_test(test_proxy_${family} proxy)
-  target_sources(test_proxy_${family} PRIVATE unit/edge.c)
+file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/unit/test_proxy_*.c)
+foreach(file ${files})
+  get_filename_component(name ${file} NAME_WE)
+  unit_test(${name} proxy)
+  target_sources(${name} PRIVATE unit/edge.c)
 endforeach()

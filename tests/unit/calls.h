@@ -91,7 +91,8 @@ struct passage {
 };
 
 /* A message as it is, from alice to the core or from the core to bob, but for: \n is a CRLF unless
- * behind a \r, $ is the URI that leads to bob, # a number that is new each time, ~ a NUL. */
+ * behind a \r, | an LF alone, $ the URI that leads to bob, # a number that is new each time, ~ a
+ * NUL. */
 static inline struct passage cross(bool to_core, const char *text)
 {
     static char bob_uri[1024];
@@ -115,7 +116,7 @@ static inline struct passage cross(bool to_core, const char *text)
         else if (*c == '#')
             at += sprintf(at, "%u", serial);
         else
-            *at++ = *c == '~' ? '\0' : *c;
+            *at++ = *c == '~' ? '\0' : *c == '|' ? '\n' : *c;
     }
     if (to_core) {
         ssize_t taken =

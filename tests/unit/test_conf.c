@@ -689,7 +689,7 @@ static void many_mistakes_are_told_at_once_in_the_order_of_lines(void **state)
 }
 
 /* Every header that N6 names, long and compact, in any case, under every key that takes a name. */
-static void rules_can_not_touch_what_sipward_needs(void **state) /* N6 */
+static void rules_can_not_touch_what_sipward_needs(void **state) /* N6 refused */
 {
     static const char *const names[] = {"Via",
                                         "Call-ID",

@@ -151,8 +151,8 @@ static void what_may_stand_twice_does(void **state) /* V3, N2 to core, N2 to acc
 {
     (void)state;
     for (int to_core = 0; to_core < 2; to_core++) {
-        struct passage passage =
-            cross(to_core, "MESSAGE $ SIP/2.0\n" GOOD "Subject: b\nX-A: 1\nSubject: a\nx-a: 2\n" END);
+        struct passage passage = cross(to_core, "MESSAGE $ SIP/2.0\n" GOOD
+                                                "Subject: b\nX-A: 1\nSubject: a\nx-a: 2\n" END);
 
         assert_string_equal(header_of(passage.passed, "Subject", 0), "b");
         assert_string_equal(header_of(passage.passed, "Subject", 1), "a");

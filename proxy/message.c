@@ -101,11 +101,19 @@ static int status_line(struct scan *scan, struct str line)
     return 0;
 }
 
+/* A Request-URI has no headers (RFC 3261 19.1.1): a PBX might take them for the request's own. */
+static bool has_uri_headers(struct str uri)
+{
+    const char *at = memchr(uri.p, '@', uri.len);
+
+    return memchr(at ? at : uri.p, '?', uri.len - (at ? (size_t)(at - uri.p) : 0)) != NULL;
+}
+
 static void request_uri_check(struct scan *scan)
 {
     struct str uri = scan->msg->uri, scheme = text_scheme(uri);
 
-    if (!scheme.p || uri.len == scheme.len + 1 || text_has_any(uri, "<>\""))
+    if (!text_uri_clear(uri) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
         refuse(scan, 400, "Bad Request-URI");
     else if (!str_eq_nocase(scheme, STR("sip")) && !str_eq_nocase(scheme, STR("sips")) &&
              !str_eq_nocase(scheme, STR("tel")))
@@ -161,8 +169,13 @@ static int start_line(struct scan *scan)
         refuse(scan, 414, "Request-URI Too Long");
     else if (scan->at < scan->end && text_blank(*scan->at))
         refuse(scan, 400, "Folded request line");
-    if (starts_with_sip(line))
-        return scan->status ? -EBADMSG : status_line(scan, line);
+    if (starts_with_sip(line)) {
+        int err = scan->status ? -EBADMSG : status_line(scan, line);
+
+        if (err)
+            scan->msg->status = -1;
+        return err;
+    }
     return request_line(scan, line);
 }
 
@@ -226,18 +239,68 @@ static void content_length_read(struct scan *scan, struct str value)
         refuse(scan, 400, "Bad Content-Length");
 }
 
-static void via_read(struct scan *scan, struct str value)
+/* The branch, which transactions are told apart by: one, and as plain as a token. */
+static bool branch_read(struct str params, struct str *branch)
+{
+    struct str name, value, found = {NULL, 0};
+
+    while (sip_param_next(&params, &name, &value)) {
+        if (!str_eq_nocase(name, STR("branch")))
+            continue;
+        if (found.p || text_has_any(value, " \t\""))
+            return false;
+        found = value;
+    }
+    *branch = found;
+    return true;
+}
+
+/* Any Via; the first one is ours to read (RFC 3261 18.2.1). */
+static bool via_clear(struct scan *scan, struct str value)
 {
     struct text_via via;
+    struct str host;
+    int port;
 
-    if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP"))) {
-        refuse(scan, 400, "Bad Via");
-        return;
-    }
+    if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP")))
+        return false;
+    if (scan->seen & UINT64_C(1) << HEADER_VIA)
+        return true;
+    if (!text_host_port_cut(via.sent_by, &host, &port) ||
+        !branch_read(via.params, &scan->msg->top_branch))
+        return false;
     scan->msg->top_sent_by = via.sent_by;
-    if (!sip_param(via.params, STR("branch"), &scan->msg->top_branch))
-        scan->msg->top_branch = (struct str){NULL, 0};
     scan->via_read = true;
+    return true;
+}
+
+/* "*" stands alone (RFC 3261 20.10). */
+static bool contact_clear(const struct scan *scan, struct str value)
+{
+    struct text_addr addr;
+    bool again = scan->seen & UINT64_C(1) << HEADER_CONTACT;
+
+    if (str_eq(value, STR("*")))
+        return !again;
+    return !(again && str_eq(sip_value(scan->msg, HEADER_CONTACT), STR("*"))) &&
+           text_addr_cut(value, &addr);
+}
+
+/* Route, Record-Route, Path. Outside of brackets, whose would the parameters be? */
+static bool route_clear(struct str value)
+{
+    struct text_addr addr;
+
+    return text_addr_cut(value, &addr) && (addr.brackets || !addr.params.len);
+}
+
+static bool value_clear(struct scan *scan, enum header_id id, struct str value)
+{
+    switch (id) {
+    case HEADER_VIA: return via_clear(scan, value);
+    case HEADER_CONTACT: return contact_clear(scan, value);
+    default: return route_clear(value);
+    }
 }
 
 /* ---- headers ---- */
@@ -267,15 +330,10 @@ static void list_add(struct scan *scan, enum header_id id, struct str name, stru
     bool balanced;
 
     while (text_list_next(&list, &value, &balanced)) {
-        struct text_addr addr;
-
-        if (!balanced ||
-            (id == HEADER_CONTACT && !str_eq(value, STR("*")) && !text_addr_cut(value, &addr))) {
+        if (!balanced || !value_clear(scan, id, value)) {
             refuse(scan, 400, bad[id]);
             return;
         }
-        if (id == HEADER_VIA && !(scan->seen & 1U << HEADER_VIA))
-            via_read(scan, value);
         scan->seen |= UINT64_C(1) << id;
         header_add(scan, id, name, value);
     }
@@ -292,6 +350,7 @@ static const struct {
     {HEADER_CALL_ID,        "Duplicate Call-ID",        call_id_read       },
     {HEADER_CSEQ,           "Duplicate CSeq",           cseq_read          },
     {HEADER_MAX_FORWARDS,   "Duplicate Max-Forwards",   NULL               },
+    {HEADER_MAX_BREADTH,    "Duplicate Max-Breadth",    NULL               },
     {HEADER_CONTENT_LENGTH, "Duplicate Content-Length", content_length_read},
 };
 

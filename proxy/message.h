@@ -85,7 +85,7 @@ struct sip_msg {
     enum sip_method method; /* request: its own; response: the CSeq's */
     struct str method_name; /* likewise */
     struct str uri;         /* request only */
-    int status;             /* response only: 100 to 699 */
+    int status;             /* response only: 100 to 699; -1: a bad one, behind "SIP/" */
     struct str reason;      /* response only */
 
     struct str body;

@@ -1,6 +1,7 @@
 /* From an index to bytes: the canonical form of a message, and responses of this element. */
 #include "proxy/message.h"
 #include "proxy/text.h"
+#include "proxy/value.h"
 
 static void add_number(struct buf *out, uint64_t number)
 {
@@ -14,19 +15,38 @@ static void add_number(struct buf *out, uint64_t number)
     buf_add(out, (struct str){digits + i, sizeof(digits) - i});
 }
 
-/* A URI outside of brackets gets them (N4). Nothing else of a value is touched. */
+/* A URI outside of brackets gets them (N4), a display name that needs quotes those, and a parameter
+ * that is none goes (N8). Nothing else of a value is touched. */
 static void add_addr(struct buf *out, struct str value)
 {
     struct text_addr addr;
+    struct str name, text;
+    bool tidy = !text_param_empty(value);
 
-    if (!value.len || value.p[0] == '<' || !text_addr_cut(value, &addr) || addr.brackets) {
+    if (!value.len || (value.p[0] == '<' && tidy) || !text_addr_cut(value, &addr) ||
+        (addr.brackets && !addr.wants_quotes && tidy)) {
         buf_add(out, value);
         return;
+    }
+    if (addr.display.len) {
+        struct str quote = addr.wants_quotes ? STR("\"") : STR("");
+
+        buf_add(out, quote);
+        buf_add(out, addr.display);
+        buf_add(out, quote);
+        buf_add(out, STR(" "));
     }
     buf_add(out, STR("<"));
     buf_add(out, addr.uri);
     buf_add(out, STR(">"));
-    buf_add(out, addr.params);
+    if (tidy)
+        buf_add(out, addr.params);
+    while (!tidy && sip_param_next(&addr.params, &name, &text)) {
+        buf_add(out, STR(";"));
+        buf_add(out, name);
+        buf_add(out, text.p ? STR("=") : STR(""));
+        buf_add(out, text);
+    }
 }
 
 static void add_header(struct buf *out, const struct sip_header *header)
@@ -36,7 +56,10 @@ static void add_header(struct buf *out, const struct sip_header *header)
     switch (header->id) {
     case HEADER_FROM:
     case HEADER_TO:
-    case HEADER_CONTACT: add_addr(out, header->value); break;
+    case HEADER_CONTACT:
+    case HEADER_ROUTE:
+    case HEADER_RECORD_ROUTE:
+    case HEADER_PATH: add_addr(out, header->value); break;
     default: buf_add(out, header->value);
     }
     buf_add(out, STR("\r\n"));

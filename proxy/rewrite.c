@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "proxy/internal.h"
+#include "proxy/text.h"
 
 enum {
     MAX_FORWARDS_DEFAULT = 70,
@@ -17,22 +18,46 @@ enum {
 
 /* ---- Via ---- */
 
+/* A Via in its one spelling (N1), without `received`, which is ours to say. p NULL: it has none, or
+ * the arena is full. */
+static struct str via_canonical(struct arena *arena, struct str value)
+{
+    struct text_via via;
+    struct str host, params;
+    char colon_port[8] = "";
+    int port;
+
+    if (!text_via_cut(value, &via) || !text_host_port_cut(via.sent_by, &host, &port))
+        return (struct str){NULL, 0};
+    if (port)
+        snprintf(colon_port, sizeof(colon_port), ":%d", port);
+    params = sip_param_drop(arena, via.params, STR("received"));
+    if (!params.p)
+        return params;
+    return arena_printf(
+        arena,
+        via.sent_by.p[0] == '[' ? "SIP/" STR_FMT "/" STR_FMT " [" STR_FMT "]%s" STR_FMT
+                                : "SIP/" STR_FMT "/" STR_FMT " " STR_FMT "%s" STR_FMT,
+        STR_ARG(via.version), STR_ARG(via.transport), STR_ARG(host), colon_port, STR_ARG(params));
+}
+
 int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                  struct hop *reply_to)
 {
     int index = sip_find(request, HEADER_VIA, 0);
     struct arena *arena = &proxy->arena;
     char address[INET6_ADDRSTRLEN];
-    struct str head, params, value;
+    struct str value;
     struct sip_via via;
     uint16_t port;
 
     *reply_to = *from;
     if (index < 0)
         return -EINVAL;
-    value = request->headers[index].value;
-    if (sip_via_parse(arena, value, &via))
+    value = via_canonical(arena, request->headers[index].value);
+    if (!value.p || sip_via_parse(arena, value, &via))
         return -EINVAL;
+    request->headers[index].value = value;
     if (from->flow) {
         /* peer is "address:port" or "[address]:port" */
         const char *colon = strrchr(from->flow->peer, ':');
@@ -57,23 +82,18 @@ int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop 
             reply_to->core.in.sin_port = sent_by;
     }
 
-    head = value;
-    params = (struct str){"", 0};
-    const char *semicolon = memchr(value.p, ';', value.len);
-    if (semicolon) {
-        head.len = (size_t)(semicolon - value.p);
-        params = (struct str){semicolon, value.len - head.len};
-        params = sip_param_drop(arena, params, STR("received"));
-        if (params.p && via.rport)
-            params = sip_param_drop(arena, params, STR("rport"));
+    if (via.rport) {
+        struct str head = {value.p, strcspn(value.p, ";")};
+        struct str params = {value.p + head.len, value.len - head.len};
+
+        params = sip_param_drop(arena, params, STR("rport"));
         if (!params.p)
             return -ENOMEM;
+        value = arena_printf(arena, STR_FMT STR_FMT ";received=%s;rport=%u", STR_ARG(head),
+                             STR_ARG(params), address, port);
+    } else {
+        value = arena_printf(arena, STR_FMT ";received=%s", STR_ARG(value), address);
     }
-    head = str_trim(head);
-    value = via.rport ? arena_printf(arena, STR_FMT STR_FMT ";received=%s;rport=%u", STR_ARG(head),
-                                     STR_ARG(params), address, port)
-                      : arena_printf(arena, STR_FMT STR_FMT ";received=%s", STR_ARG(head),
-                                     STR_ARG(params), address);
     if (!value.p)
         return -ENOMEM;
     request->headers[index].value = value;
@@ -250,7 +270,24 @@ int request_check(struct proxy *proxy, struct sip_msg *request, const struct hop
 
 /* ---- headers that the configuration names (N5, N6, N7) ---- */
 
-/* "Name", or "Name;parameter": only values that have it. */
+/* Has one of the values of this header the parameter? Where a value ends is anyone's guess, it may.
+ */
+static bool has_param(struct str list, struct str param)
+{
+    struct str value;
+    bool balanced;
+
+    while (text_list_next(&list, &value, &balanced)) {
+        const char *params = memchr(value.p, ';', value.len);
+        if (!balanced ||
+            (params &&
+             sip_param((struct str){params, value.len - (size_t)(params - value.p)}, param, NULL)))
+            return true;
+    }
+    return false;
+}
+
+/* "Name", or "Name;parameter": only headers that have it. */
 static void header_remove(struct sip_msg *msg, struct str name)
 {
     const char *semicolon = name.len ? memchr(name.p, ';', name.len) : NULL;
@@ -261,11 +298,7 @@ static void header_remove(struct sip_msg *msg, struct str name)
         name.len = (size_t)(semicolon - name.p);
     }
     for (int i = -1; (i = sip_find_name(msg, name, (unsigned)(i + 1))) >= 0;) {
-        struct str value = msg->headers[i].value;
-        const char *params = memchr(value.p, ';', value.len);
-        if (param.p &&
-            (!params ||
-             !sip_param((struct str){params, value.len - (size_t)(params - value.p)}, param, NULL)))
+        if (param.p && !has_param(msg->headers[i].value, param))
             continue;
         sip_drop(msg, (unsigned)i--);
     }
@@ -286,17 +319,19 @@ static int header_rules(const struct conf *conf, struct sip_msg *msg, enum conf_
     return 0;
 }
 
-/* "Privacy: id" asks that the identity stays among those who are trusted (RFC 3325 7 and 9.3). */
+/* "Privacy: id" asks that the identity stays among those who are trusted (RFC 3325 7 and 9.3).
+ * Some have commas where RFC 3323 4.2 has semicolons. */
 static bool hides_identity(const struct sip_msg *msg)
 {
     for (int i = -1; (i = sip_find_name(msg, STR("Privacy"), (unsigned)(i + 1))) >= 0;) {
         struct str rest = msg->headers[i].value;
         while (rest.len) {
-            const char *end = memchr(rest.p, ';', rest.len);
-            size_t len = end ? (size_t)(end - rest.p) : rest.len;
+            size_t len = 0;
+            while (len < rest.len && rest.p[len] != ';' && rest.p[len] != ',')
+                len++;
             if (str_eq_nocase(str_trim((struct str){rest.p, len}), STR("id")))
                 return true;
-            len += end ? 1 : 0;
+            len += len < rest.len;
             rest = (struct str){rest.p + len, rest.len - len};
         }
     }

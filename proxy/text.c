@@ -1,5 +1,6 @@
 #include "proxy/text.h"
 
+#include <arpa/inet.h>
 #include <stdint.h>
 
 #include "proxy/value.h"
@@ -151,9 +152,84 @@ bool sip_list_next(struct str *rest, struct str *value)
     return text_list_next(rest, value, &balanced);
 }
 
+bool text_host_port_cut(struct str text, struct str *host, int *port)
+{
+    size_t i = 0;
+    uint64_t number = 0;
+
+    if (text.len && text.p[0] == '[') {
+        char address[INET6_ADDRSTRLEN];
+        struct in6_addr parsed;
+
+        while (i < text.len && text.p[i] != ']')
+            i++;
+        if (i == text.len || i - 1 >= sizeof(address))
+            return false;
+        *host = part(text, 1, i++);
+        memcpy(address, host->p, host->len);
+        address[host->len] = '\0';
+        if (inet_pton(AF_INET6, address, &parsed) != 1)
+            return false;
+    } else {
+        while (i < text.len && (text_alpha(text.p[i]) || text_digit(text.p[i]) ||
+                                text.p[i] == '.' || text.p[i] == '-' || text.p[i] == '_'))
+            i++;
+        *host = part(text, 0, i);
+        if (!i)
+            return false;
+    }
+    text = str_trim(part(text, i, text.len));
+    if (text.len &&
+        (text.p[0] != ':' || str_to_uint(str_trim(part(text, 1, text.len)), UINT16_MAX, &number) ||
+         number == 0))
+        return false;
+    *port = (int)number;
+    return true;
+}
+
+bool text_uri_clear(struct str uri)
+{
+    struct str scheme = text_scheme(uri), rest, host;
+    const char *at;
+    size_t i = 0;
+    int port;
+
+    if (!scheme.p)
+        return false;
+    rest = part(uri, scheme.len + 1, uri.len);
+    if (!str_eq_nocase(scheme, STR("sip")) && !str_eq_nocase(scheme, STR("sips")))
+        return rest.len > 0;
+    at = rest.len ? memchr(rest.p, '@', rest.len) : NULL;
+    if (at)
+        rest = part(rest, (size_t)(at - rest.p) + 1, rest.len);
+    while (i < rest.len && rest.p[i] != ';' && rest.p[i] != '?')
+        i++;
+    return !(at && rest.len && memchr(rest.p, '@', rest.len)) &&
+           text_host_port_cut(part(rest, 0, i), &host, &port);
+}
+
+/* A display name is a quoted string or tokens (RFC 3261 25.1). Other words are clear as well, and
+ * get their quotes; what is half quoted is not. */
+static bool display_read(struct text_addr *addr)
+{
+    struct str s = addr->display;
+
+    if (s.len && s.p[0] == '"')
+        return quoted_end(s, 0) == s.len;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.p[i] == '"' || s.p[i] == '\\')
+            return false;
+        if (!text_token_char[(unsigned char)s.p[i]] && !text_blank(s.p[i]))
+            addr->wants_quotes = true;
+    }
+    return true;
+}
+
 /* Header parameters: nothing, or from a ';' on; none of `set` outside of quotes. */
 static bool params_clear(struct str params, const char *set)
 {
+    bool named = false; /* something stands behind the last ';' */
+
     if (!params.len)
         return true;
     if (params.p[0] != ';')
@@ -166,11 +242,24 @@ static bool params_clear(struct str params, const char *set)
             if (!end)
                 return false;
             i = end - 1;
-        } else if (strchr(set, params.p[i])) {
+        } else if (strchr(set, params.p[i]) || (params.p[i] == '=' && !named)) {
             return false;
         }
+        named = params.p[i] != ';' && (named || !text_blank(params.p[i]));
     }
     return true;
+}
+
+bool text_param_empty(struct str s)
+{
+    for (const char *at = s.p, *end = s.p + s.len;
+         (at = at < end ? memchr(at, ';', (size_t)(end - at)) : NULL);) {
+        for (at++; at < end && text_blank(*at);)
+            at++;
+        if (at == end || *at == ';')
+            return true;
+    }
+    return false;
 }
 
 bool text_addr_cut(struct str value, struct text_addr *out)
@@ -210,8 +299,10 @@ bool text_addr_cut(struct str value, struct text_addr *out)
         addr.uri = str_trim(part(value, 0, semicolon));
         addr.params = str_trim(part(value, semicolon, value.len));
     }
-    if (!text_scheme(addr.uri).p || text_has_any(addr.uri, " \t\"") ||
+    if (!text_uri_clear(addr.uri) || text_has_any(addr.uri, " \t\"") || !display_read(&addr) ||
         !params_clear(addr.params, addr.brackets ? ",<>" : ",<>@")) /* '@': whose is the ';'? */
+        return false;
+    if (!addr.brackets && text_has_any(addr.uri, "?")) /* RFC 3261 20.10 */
         return false;
     *out = addr;
     return true;

@@ -34,15 +34,25 @@ struct str text_scheme(struct str uri);
  * brackets are closed and not nested: where they are not, where a value ends is anyone's guess. */
 bool text_list_next(struct str *rest, struct str *value, bool *balanced);
 
+/* host, or [IPv6] (given without the brackets), and an optional port (0: none), with blanks around
+ * the colon (RFC 3261 20.42). */
+bool text_host_port_cut(struct str text, struct str *host, int *port);
+/* A URI that all read alike: sip and sips have one '@' at most, and host[:port] where it belongs.
+ * Of others only a scheme is asked for. */
+bool text_uri_clear(struct str uri);
+
 /* name-addr or addr-spec with header parameters, cut but not parsed (RFC 3261 25.1, 20.10). */
 struct text_addr {
     struct str display; /* may be empty */
     struct str uri;
     struct str params; /* from the first ';' on, or empty */
     bool brackets;
+    bool wants_quotes; /* the display name is neither tokens nor quoted, and has no quote in it */
 };
 /* false: it has no clear seams (N8). */
 bool text_addr_cut(struct str value, struct text_addr *out);
+/* Is there a ';' with nothing before the next one, or the end? Quotes are not looked at. */
+bool text_param_empty(struct str s);
 /* The tag of From or To; p NULL: none. false: the value is not clear, or has two. */
 bool text_tag_read(struct str value, struct str *tag);
 

@@ -3,7 +3,6 @@
  * a value with two readings is refused (N8). */
 #include "proxy/value.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -29,42 +28,6 @@ static bool bounded(struct str s, const char *separators)
 static struct str part(struct str s, size_t from, size_t to)
 {
     return (struct str){s.p + from, to - from};
-}
-
-/* host, or [IPv6], and an optional port with blanks around the colon (RFC 3261 20.42). */
-static bool host_port_cut(struct str text, struct str *host, int *port)
-{
-    size_t i = 0;
-    uint64_t number = 0;
-
-    if (text.len && text.p[0] == '[') {
-        char address[INET6_ADDRSTRLEN];
-        struct in6_addr parsed;
-
-        while (i < text.len && text.p[i] != ']')
-            i++;
-        if (i == text.len || i - 1 >= sizeof(address))
-            return false;
-        *host = part(text, 1, i++);
-        memcpy(address, host->p, host->len);
-        address[host->len] = '\0';
-        if (inet_pton(AF_INET6, address, &parsed) != 1)
-            return false;
-    } else {
-        while (i < text.len && (text_alpha(text.p[i]) || text_digit(text.p[i]) ||
-                                text.p[i] == '.' || text.p[i] == '-' || text.p[i] == '_'))
-            i++;
-        *host = part(text, 0, i);
-        if (!i)
-            return false;
-    }
-    text = str_trim(part(text, i, text.len));
-    if (text.len &&
-        (text.p[0] != ':' || str_to_uint(str_trim(part(text, 1, text.len)), UINT16_MAX, &number) ||
-         number == 0))
-        return false;
-    *port = (int)number;
-    return true;
 }
 
 /* Did osip read the same host and port? It keeps or drops the brackets of IPv6, and blanks. */
@@ -101,7 +64,7 @@ static bool sip_uri_cut(struct str rest, struct sip_uri *uri)
     while (i < rest.len && rest.p[i] != ';' && rest.p[i] != '?')
         i++;
     if (text_has_any(part(rest, 0, i), " \t") ||
-        !host_port_cut(part(rest, 0, i), &uri->host, &uri->port))
+        !text_host_port_cut(part(rest, 0, i), &uri->host, &uri->port))
         return false;
     rest = part(rest, i, rest.len);
     for (i = 0; i < rest.len && rest.p[i] != '?';)
@@ -196,7 +159,7 @@ int sip_via_parse(struct arena *arena, struct str text, struct sip_via *out)
     text = arena_dup(arena, text);
     if (!text.p)
         return -ENOMEM;
-    if (!text_via_cut(text, &cut) || !host_port_cut(cut.sent_by, &via.host, &via.port))
+    if (!text_via_cut(text, &cut) || !text_host_port_cut(cut.sent_by, &via.host, &via.port))
         return -EINVAL;
 
     if (osip_via_init(&parsed))

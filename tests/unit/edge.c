@@ -46,7 +46,9 @@ static void keep(struct edge *edge, struct inbox *inbox, const struct core_addr 
     inbox->times[inbox->count] = edge->now;
     if (to)
         inbox->to[inbox->count] = *to;
-    inbox->messages[inbox->count++] = strndup(bytes.p, bytes.len);
+    inbox->lengths[inbox->count] = bytes.len;
+    inbox->messages[inbox->count] = calloc(1, bytes.len + 1);
+    memcpy(inbox->messages[inbox->count++], bytes.p, bytes.len);
 }
 
 static int core_send(void *context, const struct core_addr *to, struct str bytes)

@@ -18,7 +18,8 @@ enum { EDGE_SENT_MAX = 256, EDGE_CLIENTS = 4 };
 
 /* Messages that one peer of the proxy was sent. */
 struct inbox {
-    char *messages[EDGE_SENT_MAX];
+    char *messages[EDGE_SENT_MAX]; /* with a NUL behind the bytes */
+    size_t lengths[EDGE_SENT_MAX];
     uint64_t times[EDGE_SENT_MAX];
     struct core_addr to[EDGE_SENT_MAX]; /* core side */
     unsigned count;

@@ -168,14 +168,14 @@ static void lists_are_cut_and_all_else_keeps_its_order(void **state) /* N2 to co
             cross(to_core,
                   "MESSAGE $ SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKn#,SIP/2.0/UDP y;v=\"a,b\" "
                   ", SIP/2.0/UDP z\n" FROM TO CALL CSEQ "X-Odd:  a ,b;c = d , \"e,  f\" \n"
-                  "Record-Route: <sip:one;lr>,<sip:two,2;lr>\nZ-Last: 1\nAccept: b/b , a/a\n"
+                  "Record-Route: <sip:one;lr>,<sip:2,b@two;lr>\nZ-Last: 1\nAccept: b/b , a/a\n"
                   "X-Odd: 2\n" END);
         const char *sent = passage.passed;
 
         assert_string_equal(header_of(sent, "Via", 2), "SIP/2.0/UDP y;v=\"a,b\"");
         assert_string_equal(header_of(sent, "Via", 3), "SIP/2.0/UDP z");
         assert_string_equal(header_of(sent, "Record-Route", 0), "<sip:one;lr>");
-        assert_string_equal(header_of(sent, "Record-Route", 1), "<sip:two,2;lr>");
+        assert_string_equal(header_of(sent, "Record-Route", 1), "<sip:2,b@two;lr>");
         assert_non_null(strstr(sent, "\r\nZ-Last: 1\r\nAccept: b/b , a/a\r\nX-Odd: 2\r\n"));
         assert_string_equal(header_of(sent, "X-Odd", 0), "a ,b;c = d , \"e,  f\"");
     }

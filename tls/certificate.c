@@ -30,11 +30,17 @@ struct certificates {
 
 /* Checks --------------------------------------------------------------------------------------- */
 
+/* Whether it is a host's name and the certificate has it. X509_check_host() would take ".b.test"
+ * for any name below b.test, and "*.b.test" for one of a wildcard's. */
+static bool certificate_has(X509 *leaf, const char *name, size_t len)
+{
+    return len && name[0] != '.' && name[0] != '*' &&
+           X509_check_host(leaf, name, len, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
+}
+
 static bool certificate_names(X509 *leaf, const char *name)
 {
-    return X509_check_host(leaf, name, strlen(name), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) ==
-               1 ||
-           X509_check_ip_asc(leaf, name, 0) == 1;
+    return certificate_has(leaf, name, strlen(name)) || X509_check_ip_asc(leaf, name, 0) == 1;
 }
 
 static void certificate_date(const ASN1_TIME *time, char text[32])
@@ -434,8 +440,7 @@ static bool pair_fits(const struct pair *pair, struct bytes name)
 {
     if (!name.len)
         return pair->fallback;
-    return X509_check_host(pair->leaf, (const char *)name.p, name.len,
-                           X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
+    return certificate_has(pair->leaf, (const char *)name.p, name.len);
 }
 
 static const struct pair *pair_choose(const struct certificates *certificates, SSL *ssl,
@@ -472,8 +477,5 @@ const char *certificates_host(SSL *ssl)
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     X509 *leaf = SSL_get_certificate(ssl);
 
-    if (!name || !leaf ||
-        X509_check_host(leaf, name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) != 1)
-        return NULL;
-    return name;
+    return name && leaf && certificate_has(leaf, name, strlen(name)) ? name : NULL;
 }

@@ -54,6 +54,45 @@ def session(address, port, client, name="localhost"):
         return tls.session
 
 
+class Pipe:
+    """A TLS client that gives its bytes out by hand."""
+
+    def __init__(self, address, port, client, name="localhost"):
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = client.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.socket = socket.create_connection((address, port), 10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.peer = "{}:{}".format(*self.socket.getsockname())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.socket.close()
+
+    def run(self, call, send):
+        """Finish a call of ssl, its bytes sent by `send`."""
+        while True:
+            try:
+                result = call()
+                send(self.outgoing.read())
+                return result
+            except ssl.SSLWantReadError:
+                send(self.outgoing.read())
+                data = self.socket.recv(65536)
+                self.incoming.write(data) if data else self.incoming.write_eof()
+            except ssl.SSLError:
+                send(self.outgoing.read())  # the alert, and then wait for their end: it shall be read
+                self.socket.shutdown(socket.SHUT_WR)
+                while self.socket.recv(65536):
+                    pass
+                raise
+
+    def bytewise(self, data):
+        for i in range(len(data)):
+            self.socket.sendall(data[i : i + 1])
+
+
 def options_request():
     """Bytes of a SIP request that sipward answers by itself."""
     return sip.Message(

@@ -93,7 +93,7 @@ BAD = {
 
 @pytest.mark.parametrize("version", handshake.VERSIONS)
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_certificate_is_refused(lab, edge, clients, tmp_path, kind, version):  # X4 refused: also where it is asked for
+def test_a_bad_certificate_is_refused(lab, edge, clients, tmp_path, kind, version):  # X4 refused
     other = Authority(tmp_path / "other", "Other CA")
     same_name = Authority(tmp_path / "same", "Client CA")
     identity = {

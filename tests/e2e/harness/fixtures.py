@@ -22,9 +22,9 @@ def pytest_report_header():
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    lab = item.funcargs.get("lab") if hasattr(item, "funcargs") else None
-    if report.failed and lab:
-        report.sections += list(lab.logs())
+    for name in ("lab", "module_lab") if report.failed else ():
+        if name in getattr(item, "funcargs", {}):
+            report.sections += list(item.funcargs[name].logs())
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +35,14 @@ def ca(tmp_path_factory):
 @pytest.fixture
 def lab(tmp_path, ca):
     lab = Lab(tmp_path, ca)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture(scope="module")
+def module_lab(tmp_path_factory, ca):
+    """A lab for all tests of a file."""
+    lab = Lab(tmp_path_factory.mktemp("lab"), ca)
     yield lab
     lab.close()
 

@@ -15,7 +15,6 @@
 #include "proxy/value.h"
 #include "wheel.h"
 #include "worker.h"
-#include "ws/ws.h"
 
 enum {
     SIGNAL_ECHO_MS = 500,
@@ -522,7 +521,7 @@ static int shared_init(struct server *server)
         fprintf(stderr, "too few file descriptors for one connection: raise ulimit -n\n");
         return -1;
     }
-    return uv_mutex_init(&shared->start_mutex);
+    return 0;
 }
 
 /* From here to the end of a clean stop. */
@@ -556,24 +555,21 @@ static int serve(struct server *server)
 int server_run(const struct conf *conf)
 {
     static struct server server; /* large; one in a process */
-    int result = 1;
+    int result;
 
     server = (struct server){.conf = conf};
     signal(SIGPIPE, SIG_IGN);
     if (shared_init(&server))
         return 1;
     sip_values_init();
-    ws_init();
     if (core_view_find(conf, stderr, &server.core) || addresses_probe(&server))
-        goto done;
+        return 1;
     if (loop_open(&server)) {
         fprintf(stderr, "can't make an event loop\n");
-        goto done;
+        return 1;
     }
     result = serve(&server);
     if (uv_loop_close(&server.loop))
         log_event(LOG_ERROR, "a handle of the main loop was left open");
-done:
-    uv_mutex_destroy(&server.shared.start_mutex);
     return result;
 }

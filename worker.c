@@ -115,12 +115,7 @@ static void accepted(void *context, const struct conf_listener *conf, int fd,
 {
     struct worker *worker = context;
 
-    switch (conf->kind) {
-    case CONF_TLS:
-    case CONF_TCP: streams_accept(worker->streams, conf, fd, peer, local); break;
-    case CONF_WSS:
-    case CONF_WS: ws_accept(worker->ws, conf->kind == CONF_WSS, fd, peer, local); break;
-    }
+    streams_accept(worker->streams, conf, fd, peer, local);
 }
 
 static void timers_changed(void *context)
@@ -159,7 +154,7 @@ static int sides_open(struct worker *worker)
 {
     struct worker_shared *shared = worker->shared;
     const struct core_view *core = shared->core;
-    const struct streams_options streams = {
+    struct streams_options streams = {
         .loop = &worker->loop,
         .proxy = worker->proxy,
         .timers = worker->wheel.timers,
@@ -167,25 +162,14 @@ static int sides_open(struct worker *worker)
         .context = worker,
         .conf = shared->conf,
         .certificates = worker->certificates,
+        .websocket = &ws_protocol,
         .connections = &shared->connections,
     };
-    const struct ws_options ws = {
-        .loop = &worker->loop,
-        .proxy = worker->proxy,
-        .timers = worker->wheel.timers,
-        .timers_changed = timers_changed,
-        .context = worker,
-        .conf = shared->conf,
-        .certificates = worker->certificates,
-        .connections = &shared->connections,
-    };
-    int err = streams_create(&streams, &worker->streams);
+    int err = ws_create(shared->conf, &worker->ws);
 
-    if (!err) {
-        uv_mutex_lock(&shared->start_mutex);
-        err = ws_create(&ws, &worker->ws);
-        uv_mutex_unlock(&shared->start_mutex);
-    }
+    streams.websocket_context = worker->ws;
+    if (!err)
+        err = streams_create(&streams, &worker->streams);
     if (!err && core->local4.in.sin_port)
         err = core_open(worker, &core->local4, &worker->udp4);
     if (!err && core->local6.in6.sin6_port)
@@ -311,12 +295,6 @@ static void be_quiet(struct worker *worker)
     core_udp_close(&worker->udp6);
 }
 
-static void connections_close(struct worker *worker)
-{
-    streams_close(worker->streams);
-    ws_close(worker->ws);
-}
-
 /* Two times to wait for: open transactions to end, then connections to close. */
 static void stop_look(uv_timer_t *timer)
 {
@@ -326,10 +304,10 @@ static void stop_look(uv_timer_t *timer)
     if (!closing &&
         (!proxy_unanswered(worker->proxy) || uv_now(&worker->loop) >= worker->stop_deadline)) {
         worker->stop_deadline = 0;
-        connections_close(worker);
+        streams_close(worker->streams);
         closing = true;
     }
-    if (!closing || streams_count(worker->streams) || ws_count(worker->ws))
+    if (!closing || streams_count(worker->streams))
         return;
     uv_timer_stop(timer);
     be_quiet(worker);
@@ -350,10 +328,9 @@ static void tear_down(struct worker *worker)
 {
     listeners_close(worker);
     be_quiet(worker);
-    if (worker->ws)
-        ws_destroy(&worker->ws);
     if (worker->streams)
         streams_destroy(&worker->streams);
+    ws_destroy(&worker->ws);
     if (worker->proxy)
         proxy_destroy(&worker->proxy);
     wheel_close(&worker->wheel);

@@ -31,7 +31,6 @@ struct worker_shared {
     struct mailbox *registrar; /* of the embedded registrar; NULL: there is none */
     struct worker **workers;   /* worker_count; each is complete before any runs */
     unsigned worker_count;
-    uv_mutex_t start_mutex; /* for what must be made one after another */
     uv_async_t *changed;
 };
 

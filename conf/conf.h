@@ -20,7 +20,14 @@ enum {
     CONF_WORKERS_MAX = 128,
 };
 
-enum conf_listener_kind { CONF_TLS, CONF_WSS, CONF_TCP, CONF_WS };
+enum conf_listener_kind {
+    CONF_TLS,
+    CONF_WSS,
+    CONF_TCP,
+    CONF_WS,
+    CONF_TLS_WSS, /* both on one port */
+    CONF_TCP_WS,
+};
 
 /* What a listener wants of its clients' certificates. A bad one is refused by both that ask. */
 enum conf_client_certificate { CONF_CLIENT_NO, CONF_CLIENT_ASKED, CONF_CLIENT_REQUIRED };

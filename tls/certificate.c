@@ -126,38 +126,64 @@ static bool context_protocol(SSL_CTX *context, const struct certificates *certif
            client_ca_apply(&certificates->client_ca, context);
 }
 
-/* A handshake that certificates_serve() has brought here is marked: it is for HTTP. */
-static int http_index = -1;
+/* Where a session keeps what certificates_alpn() gave it. */
+static int alpn_index = -1;
 
-static void http_index_make(void)
+static void alpn_index_make(void)
 {
-    http_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    alpn_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 }
 
-static bool http_index_ready(void)
+static bool alpn_index_ready(void)
 {
     static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
 
-    return CRYPTO_THREAD_run_once(&once, http_index_make) == 1 && http_index >= 0;
+    return CRYPTO_THREAD_run_once(&once, alpn_index_make) == 1 && alpn_index >= 0;
 }
 
-/* RFC 7301: one protocol for each kind of connection, never that of the other (no cross-protocol
- * confusion). Who offers none, or others, gets none: SIP over TLS needs no ALPN. */
+/* The next name of a list with its length in front; a list that is cut has no more. */
+static struct str alpn_next(struct str *list)
+{
+    struct str name = {NULL, 0};
+
+    if (!list->len || (uint8_t)list->p[0] >= list->len)
+        return name;
+    name = (struct str){list->p + 1, (uint8_t)list->p[0]};
+    *list = (struct str){name.p + name.len, list->len - 1 - name.len};
+    return name;
+}
+
+static bool alpn_has(struct str list, struct str name)
+{
+    struct str one;
+
+    while ((one = alpn_next(&list)).p)
+        if (str_eq(one, name))
+            return true;
+    return false;
+}
+
+/* RFC 7301: what the listener serves and nothing else (no cross-protocol confusion), in the
+ * client's order. Who offers none, or others, gets none: SIP over TLS needs no ALPN. */
 static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                        const unsigned char *in, unsigned in_len, void *context)
 {
-    static const unsigned char sip[] = "\x05sip/2", http[] = "\x08http/1.1";
-    const unsigned char *ours = SSL_get_ex_data(ssl, http_index) ? http : sip;
-    unsigned ours_len = 1U + ours[0];
+    struct str ours = str_of(SSL_get_ex_data(ssl, alpn_index));
+    struct str theirs = {(const char *)in, in_len}, name;
 
     (void)context;
-    for (unsigned i = 0; i < in_len; i += 1U + in[i])
-        if (ours_len <= in_len - i && memcmp(in + i, ours, ours_len) == 0) {
-            *out = in + i + 1;
-            *out_len = in[i];
+    while ((name = alpn_next(&theirs)).p)
+        if (alpn_has(ours, name)) {
+            *out = (const unsigned char *)name.p;
+            *out_len = (unsigned char)name.len;
             return SSL_TLSEXT_ERR_OK;
         }
     return SSL_TLSEXT_ERR_NOACK;
+}
+
+int certificates_alpn(SSL *ssl, const char *names)
+{
+    return SSL_set_ex_data(ssl, alpn_index, (void *)names) ? 0 : -ENOMEM;
 }
 
 /* The choice was made at the client hello; OK makes OpenSSL keep the name in the session, so that
@@ -168,23 +194,16 @@ static int servername_accept(SSL *ssl, int *alert, void *context)
     return SSL_TLSEXT_ERR_OK;
 }
 
-static int sip_hello(SSL *ssl, int *alert, void *certificates)
+static SSL_CTX *context_choose(const struct certificates *certificates, SSL *ssl);
+
+static int client_hello(SSL *ssl, int *alert, void *certificates)
 {
-    SSL_CTX *chosen = certificates_choose(certificates, ssl);
+    SSL_CTX *chosen = context_choose(certificates, ssl);
 
     if (SSL_set_SSL_CTX(ssl, chosen) == chosen)
         return SSL_CLIENT_HELLO_SUCCESS;
     *alert = SSL_AD_INTERNAL_ERROR;
     return SSL_CLIENT_HELLO_ERROR;
-}
-
-static int http_hello(SSL *ssl, int *alert, void *certificates)
-{
-    if (!SSL_set_ex_data(ssl, http_index, certificates)) {
-        *alert = SSL_AD_INTERNAL_ERROR;
-        return SSL_CLIENT_HELLO_ERROR;
-    }
-    return sip_hello(ssl, alert, certificates);
 }
 
 static int context_fill(const struct loading *loading, const struct conf_certificate *pair,
@@ -236,10 +255,9 @@ static int context_make(const struct loading *loading, const struct conf_certifi
         SSL_CTX_free(context);
         return err;
     }
-    /* For own TLS; libwebsockets' sessions have the modes of its own context. */
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_client_hello_cb(context, sip_hello, certificates);
+    SSL_CTX_set_client_hello_cb(context, client_hello, certificates);
     SSL_CTX_set_tlsext_servername_callback(context, servername_accept);
     SSL_CTX_set_alpn_select_cb(context, alpn_select, NULL);
     err = context_fill(loading, pair, context, chain, key);
@@ -327,7 +345,7 @@ int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_
 
     if (!conf->certificate_count)
         return -EINVAL;
-    if (!http_index_ready())
+    if (!alpn_index_ready())
         return -ENOMEM;
     certificates = calloc(1, sizeof(*certificates) + conf->certificate_count * sizeof(struct pair));
     if (!certificates)
@@ -371,15 +389,6 @@ void certificates_free(struct certificates **certificates)
 SSL_CTX *certificates_default(const struct certificates *certificates)
 {
     return certificates->pairs[0].context;
-}
-
-int certificates_serve(const struct certificates *certificates, SSL_CTX *context)
-{
-    if (!context_protocol(context, certificates))
-        return -EIO;
-    SSL_CTX_set_client_hello_cb(context, http_hello, (void *)certificates);
-    SSL_CTX_set_tlsext_servername_callback(context, NULL);
-    return 0;
 }
 
 /* The choice ----------------------------------------------------------------------------------- */
@@ -463,7 +472,7 @@ static const struct pair *pair_choose(const struct certificates *certificates, S
     return rsa ? rsa : any;
 }
 
-SSL_CTX *certificates_choose(const struct certificates *certificates, SSL *ssl)
+static SSL_CTX *context_choose(const struct certificates *certificates, SSL *ssl)
 {
     const struct pair *pair = pair_choose(certificates, ssl, hello_name(ssl));
 

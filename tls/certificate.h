@@ -2,7 +2,7 @@
  *
  * Made in the calling thread's OpenSSL library context, so: on the worker's own thread.
  * TLS 1.2 and 1.3, forward secrecy, no renegotiation, no compression; ticket keys shared by all
- * workers. One table serves both own TLS and, by certificates_serve(), libwebsockets.
+ * workers.
  *
  * Ownership: certificates_load() allocates, certificates_free() frees. Handshakes under way borrow
  *            the table; finished ones do not need it.
@@ -30,13 +30,13 @@ enum {
 int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_KEYS_SIZE],
                       FILE *errors, struct certificates **out);
 void certificates_free(struct certificates **certificates); /* a NULL *certificates is fine */
-/* The context to make own TLS sessions from: its client-hello callback switches to the pair that
- * fits. ALPN: "sip/2" to those who offer it. */
+/* The context to make sessions from: its client-hello callback switches to the pair that fits the
+ * server name, the default if none does; EC before RSA where the client can do both. */
 SSL_CTX *certificates_default(const struct certificates *certificates);
-/* Make another SSL_CTX (that of a libwebsockets vhost) serve from this table: protocol settings,
- * ticket keys, SNI; ALPN: "http/1.1" to those who offer it. Takes its client-hello and server-name
- * callbacks over. `certificates` is borrowed by it. -EIO: OpenSSL refused. */
-int certificates_serve(const struct certificates *certificates, SSL_CTX *context);
+/* What a new session may agree on (RFC 7301): static text, each name behind a byte that is its
+ * length. The client's order decides; who offers none of them gets none. Not called: none.
+ * -ENOMEM. */
+int certificates_alpn(SSL *ssl, const char *names);
 /* Make a new session demand a certificate of its client as the listener says, before the handshake.
  * It takes tickets of listeners with the same demand only, and none of a client whose certificate
  * has ended since. -EIO: OpenSSL refused. */
@@ -47,9 +47,6 @@ bool certificates_client(SSL *ssl, char name[CLIENT_NAME_SIZE]);
 /* Why the client's certificate was refused, where the handshake ended by
  * SSL_R_CERTIFICATE_VERIFY_FAILED: static text. */
 const char *certificates_refusal(const SSL *ssl);
-/* For the client hello's server name; the default if none fits. EC before RSA where the client can
- * do both. Only inside a client-hello callback. */
-SSL_CTX *certificates_choose(const struct certificates *certificates, SSL *ssl);
 /* The server name of a finished handshake if the certificate in use has it, else NULL. For
  * flow_options.host. Borrowed from `ssl`. */
 const char *certificates_host(SSL *ssl);

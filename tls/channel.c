@@ -96,8 +96,7 @@ int channel_open_tls(struct channel *channel, int fd, SSL_CTX *context)
         ERR_clear_error();
         return -ENOMEM;
     }
-    /* A record's header and body, and often the next records, in one system call. Set here and not
-     * in the context: libwebsockets must not get it. */
+    /* A record's header and body, and often the next records, in one system call. */
     SSL_set_read_ahead(ssl, 1);
     SSL_set_accept_state(ssl);
     *channel = (struct channel){.fd = fd, .ssl = ssl};

@@ -11,6 +11,7 @@
 #include "proxy/log.h"
 #include "tls/channel.h"
 #include "tls/queue.h"
+#include "tls/sip.h"
 #include "tls/socket.h"
 
 enum {
@@ -19,17 +20,20 @@ enum {
     PARTIAL_START_SIZE = 4096, /* most messages that come in pieces */
     CLOSE_TIMEOUT_MS = 1000,   /* for the peer to answer a proper close */
     REASON_SIZE = 128,
+    ALPN_SIZE = 32,
 };
 
 enum state {
     STREAM_HANDSHAKE, /* TLS only */
-    STREAM_OPEN,      /* has a flow */
+    STREAM_CHOICE,    /* of the protocol, by the first bytes */
+    STREAM_OPEN,      /* the protocol's */
     STREAM_CLOSING,   /* the flow is told; what is queued, close_notify and FIN go out */
     STREAM_GONE,      /* socket closed; libuv still has the handle */
 };
 
 enum ending {
-    END_PROPERLY, /* what is queued goes out first, the peer may answer */
+    END_PROPERLY, /* the protocol's last words, and what is queued, go out; the peer may answer */
+    END_ANSWERED, /* the same without last words: the peer has ended, or had an alert */
     END_AT_ONCE,  /* nothing more can be said */
     END_RESET,    /* and what the kernel holds for the peer goes too */
 };
@@ -41,21 +45,20 @@ struct stream {
     uv_poll_t poll;
     int events; /* polled for */
     enum state state;
+    enum conf_listener_kind kind;
     struct channel channel;
     bool finished; /* closing: close_notify and FIN are out */
-    bool heard;    /* anything came after the handshake */
 
+    const struct stream_protocol *protocol; /* NULL: not yet known */
+    void *conn;                             /* the protocol's */
     struct flow *flow;
     union conf_sockaddr peer, local;
 
-    struct timer timer;   /* never after the deadline: events move that, only firing looks */
-    uint64_t since;       /* of the state */
-    uint64_t received_at; /* the last bytes */
-    uint64_t begun_at;    /* the first byte of the message that is not complete; 0: none is */
+    struct timer timer; /* never after the deadline: events move that, only firing looks */
+    uint64_t since;     /* of the state */
 
-    char *partial; /* bytes of that message; NULL: none */
+    char *partial; /* bytes that the protocol has not taken; NULL: none */
     size_t partial_len, partial_size;
-    size_t scanned; /* proxy_receive_stream()'s */
     struct queue queue;
 
     bool ending; /* decided inside a call of proxy/, done by the loop */
@@ -71,13 +74,26 @@ struct streams {
     bool closing;
     char *buffer; /* all connections read into it, one after another */
     size_t buffer_size;
+    char alpn[ALPN_SIZE]; /* of both protocols */
+};
+
+/* What a listener serves. */
+static const struct {
+    bool tls, sip, websocket;
+} kinds[] = {
+    [CONF_TLS] = {true,  true,  false},
+      [CONF_WSS] = {true,  false, true },
+    [CONF_TCP] = {false, true,  false},
+      [CONF_WS] = {false, false, true },
+    [CONF_TLS_WSS] = {true,  true,  true },
+      [CONF_TCP_WS] = {false, true,  true },
 };
 
 static void stream_event(uv_poll_t *poll, int status, int events);
 static void stream_receive(struct stream *stream);
 static void stream_closing(struct stream *stream);
 
-static uint64_t stream_now(const struct stream *stream)
+uint64_t stream_now(const struct stream *stream)
 {
     return uv_now(stream->streams->options.loop);
 }
@@ -140,30 +156,25 @@ static uint64_t stream_deadline(const struct stream *stream, const char **reason
 {
     const struct conf *conf = stream->streams->options.conf;
 
+    *reason = NULL;
     switch (stream->state) {
     case STREAM_HANDSHAKE:
         *reason = "handshake timeout";
         return after(stream->since, conf->limits.handshake_timeout_s);
-    case STREAM_OPEN:
-        if (stream->begun_at) {
-            *reason = "message timeout";
-            return after(stream->begun_at, conf->limits.message_timeout_s);
-        }
-        if (!stream->heard) {
-            *reason = "first message timeout";
-            return after(stream->since, conf->limits.first_message_timeout_s);
-        }
-        *reason = "idle timeout";
-        return after(stream->received_at, conf->limits.idle_timeout_s);
+    case STREAM_CHOICE:
+        *reason = "first message timeout";
+        return after(stream->since, conf->limits.first_message_timeout_s);
+    case STREAM_OPEN: return stream->protocol->deadline(stream->conn);
     case STREAM_CLOSING: *reason = "close timeout"; return stream->since + CLOSE_TIMEOUT_MS;
     case STREAM_GONE: break;
     }
-    *reason = NULL;
     return UINT64_MAX;
 }
 
 static void stream_end(struct stream *stream, const char *reason, enum ending how);
 static void stream_gone(struct stream *stream);
+
+static void deadline_update(struct stream *stream);
 
 static void stream_timer(struct timer *timer, uint64_t now)
 {
@@ -178,10 +189,19 @@ static void stream_timer(struct timer *timer, uint64_t now)
         timer_start(stream->streams->options.timers, timer, deadline, stream_timer);
         return;
     }
-    if (stream->state == STREAM_CLOSING)
-        stream_gone(stream);
-    else
-        stream_end(stream, reason, stream->state == STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
+    switch (stream->state) {
+    case STREAM_HANDSHAKE: stream_end(stream, reason, END_AT_ONCE); break;
+    case STREAM_CHOICE: stream_end(stream, reason, END_PROPERLY); break;
+    case STREAM_OPEN:
+        if (stream->ending) /* the loop ends it this very turn */
+            break;
+        stream->protocol->expire(stream->conn, now);
+        if (!stream->ending)
+            deadline_update(stream);
+        break;
+    case STREAM_CLOSING: stream_gone(stream); break;
+    case STREAM_GONE: break;
+    }
 }
 
 /* A later deadline than before costs nothing: the timer finds out when it fires. */
@@ -212,6 +232,7 @@ static void events_update(struct stream *stream)
 
     switch (stream->state) {
     case STREAM_HANDSHAKE: events = stream->channel.wants_write ? UV_WRITABLE : UV_READABLE; break;
+    case STREAM_CHOICE:
     case STREAM_OPEN: events = UV_READABLE | (waiting ? UV_WRITABLE : 0); break;
     case STREAM_CLOSING: events = stream->finished ? UV_READABLE : UV_WRITABLE; break;
     case STREAM_GONE: return;
@@ -232,6 +253,13 @@ static void stream_free(uv_handle_t *handle)
     free(stream);
 }
 
+static void partial_free(struct stream *stream)
+{
+    free(stream->partial);
+    stream->partial = NULL;
+    stream->partial_len = stream->partial_size = 0;
+}
+
 /* The socket closes; the struct stays until libuv has let go of it. */
 static void stream_gone(struct stream *stream)
 {
@@ -243,10 +271,6 @@ static void stream_gone(struct stream *stream)
     timer_stop(options->timers, &stream->timer);
     todo_remove(stream);
     queue_clear(&stream->queue);
-    free(stream->end_reason);
-    stream->end_reason = NULL;
-    free(stream->partial);
-    stream->partial = NULL;
     uv_close((uv_handle_t *)&stream->poll, stream_free); /* first: it knows the socket */
     channel_close(&stream->channel);
     atomic_fetch_sub(options->connections, 1);
@@ -266,26 +290,45 @@ static void end_log(const struct stream *stream, const char *reason, enum ending
                   LOG_NUMBER("queued", (int64_t)queue_bytes(&stream->queue).len));
 }
 
+/* The flow and the protocol are told, in this order: until here the flow may still ask to send. */
+static void protocol_close(struct stream *stream, const char *reason)
+{
+    struct flow *flow = stream->flow;
+
+    stream->flow = NULL;
+    if (flow)
+        flow_close(flow, reason, stream_now(stream));
+    if (stream->conn)
+        stream->protocol->close(stream->conn);
+    stream->conn = NULL;
+    partial_free(stream);
+}
+
 /* From the loop only, never inside a call of proxy/: it tells the flow. */
 static void stream_end(struct stream *stream, const char *reason, enum ending how)
 {
-    struct flow *flow = stream->flow;
+    char *copy = stream->end_reason; /* `reason` may be in it */
 
     if (stream->state >= STREAM_CLOSING)
         return;
     end_log(stream, reason, how);
+    stream->ending = false;
+    if (how == END_PROPERLY && stream->conn && stream->protocol->farewell)
+        stream->protocol->farewell(stream->conn, reason);
     stream->state = STREAM_CLOSING; /* from here on send() says -EPIPE */
     stream->since = stream_now(stream);
     todo_remove(stream);
-    stream->flow = NULL;
-    if (flow)
-        flow_close(flow, reason, stream_now(stream));
+    protocol_close(stream, reason);
+    if (stream->end_reason != copy)
+        free(stream->end_reason);
+    stream->end_reason = NULL;
+    free(copy);
     if (how == END_RESET) {
         struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
         setsockopt(stream->channel.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     }
-    if (how == END_PROPERLY)
+    if (how == END_PROPERLY || how == END_ANSWERED)
         stream_closing(stream);
     else
         stream_gone(stream);
@@ -302,20 +345,25 @@ static void stream_end_later(struct stream *stream, const char *reason, enum end
     todo_add(stream);
 }
 
-static bool stream_ending(const struct stream *stream)
+bool stream_ending(const struct stream *stream)
 {
     return stream->state >= STREAM_CLOSING || stream->ending;
 }
 
 /* In words, for an error that the channel returned. */
-static void error_reason(const struct channel *channel, ssize_t err, char reason[REASON_SIZE])
+static void error_reason(const struct stream *stream, ssize_t err, char reason[REASON_SIZE])
 {
+    const char *error = stream->channel.error;
+
     switch (err) {
     case 0:
     case -ECONNRESET:
-    case -EPIPE: snprintf(reason, REASON_SIZE, "closed by client"); break;
-    case -EPROTO: snprintf(reason, REASON_SIZE, "TLS error: %s", channel->error); break;
-    default: snprintf(reason, REASON_SIZE, "%s", channel->error); break;
+    case -EPIPE:
+        error = stream->protocol ? stream->protocol->lost : "closed by client";
+        snprintf(reason, REASON_SIZE, "%s", error);
+        break;
+    case -EPROTO: snprintf(reason, REASON_SIZE, "TLS error: %s", error); break;
+    default: snprintf(reason, REASON_SIZE, "%s", error); break;
     }
 }
 
@@ -327,9 +375,9 @@ static void stream_failed(struct stream *stream, ssize_t err)
     if (err == -EPROTO && stream->state == STREAM_HANDSHAKE) /* the line says TLS already */
         snprintf(reason, sizeof(reason), "%s", stream->channel.error);
     else
-        error_reason(&stream->channel, err, reason);
+        error_reason(stream, err, reason);
     queue_clear(&stream->queue);
-    stream_end(stream, reason, err == -EPROTO || err == 0 ? END_PROPERLY : END_AT_ONCE);
+    stream_end(stream, reason, err == -EPROTO || err == 0 ? END_ANSWERED : END_AT_ONCE);
     /* It ended of its own: nothing to wait for, once what we had to say is said. */
     if (err == 0 && stream->state == STREAM_CLOSING && stream->finished)
         stream_gone(stream);
@@ -363,10 +411,8 @@ static int stream_queue(struct stream *stream, struct str bytes)
     return err;
 }
 
-static int stream_send(void *conn, struct str bytes)
+int stream_send(struct stream *stream, struct str bytes)
 {
-    struct stream *stream = conn;
-
     if (stream->state != STREAM_OPEN || stream->ending)
         return -EPIPE;
     while (bytes.len && !stream->queue.base) {
@@ -377,7 +423,7 @@ static int stream_send(void *conn, struct str bytes)
         if (put < 0) {
             char reason[REASON_SIZE];
 
-            error_reason(&stream->channel, put, reason);
+            error_reason(stream, put, reason);
             stream_end_later(stream, reason, END_AT_ONCE);
             return -EPIPE;
         }
@@ -387,26 +433,119 @@ static int stream_send(void *conn, struct str bytes)
     return bytes.len ? stream_queue(stream, bytes) : 0;
 }
 
-static void stream_close(void *conn, const char *reason)
+void stream_close(struct stream *stream, const char *reason)
 {
-    stream_end_later(conn, reason, END_PROPERLY);
+    stream_end_later(stream, reason, END_PROPERLY);
 }
 
-static const struct flow_transport tls_transport = {
-    .via = "TLS",
-    .uri = "tls",
-    .default_port = 5061,
-    .send = stream_send,
-    .close = stream_close,
-};
+/* What protocols ask ------------------------------------------------------------------------- */
 
-static const struct flow_transport tcp_transport = {
-    .via = "TCP",
-    .uri = "tcp",
-    .default_port = 5060,
-    .send = stream_send,
-    .close = stream_close,
-};
+static const char *open_error(int err)
+{
+    return err == -EMFILE ? "the flow table is full" : "out of memory";
+}
+
+int stream_flow_open(struct stream *stream, const struct flow_transport *transport, void *conn,
+                     const char *host)
+{
+    char client[CLIENT_NAME_SIZE];
+    bool known = stream->channel.ssl && certificates_client(stream->channel.ssl, client);
+    const struct flow_options options = {
+        .transport = transport,
+        .conn = conn,
+        .peer = &stream->peer.sa,
+        .local = &stream->local.sa,
+        .host = stream->channel.ssl ? certificates_host(stream->channel.ssl) : host,
+        .client = known ? client : NULL,
+    };
+    int err =
+        flow_open(stream->streams->options.proxy, &options, stream_now(stream), &stream->flow);
+    char peer[SOCKET_TEXT];
+
+    if (!err)
+        return 0;
+    stream->flow = NULL;
+    socket_text(&stream->peer.sa, peer);
+    log_event(LOG_WARNING, "connection refused: no room for its flow",
+              LOG_TEXT("peer", str_of(peer)), LOG_TEXT("reason", str_of(open_error(err))));
+    stream_close(stream, "no room for its flow");
+    return err;
+}
+
+struct flow *stream_flow(const struct stream *stream)
+{
+    return stream->flow;
+}
+
+bool stream_is_tls(const struct stream *stream)
+{
+    return stream->channel.ssl;
+}
+
+void stream_peer(const struct stream *stream, char *text)
+{
+    socket_text(&stream->peer.sa, text);
+}
+
+/* The protocol ------------------------------------------------------------------------------- */
+
+static void protocol_open(struct stream *stream, const struct stream_protocol *protocol)
+{
+    const struct streams_options *options = &stream->streams->options;
+    void *context = protocol == &sip_protocol ? (void *)options->conf : options->websocket_context;
+
+    stream->protocol = protocol;
+    stream->state = STREAM_OPEN;
+    stream->since = stream_now(stream);
+    if (protocol->open(context, stream, &stream->conn)) {
+        stream_end(stream, "out of memory", END_AT_ONCE);
+        return;
+    }
+    deadline_update(stream);
+    events_update(stream);
+}
+
+/* The one of the listener, or the one that ALPN agreed on. NULL: the first bytes will tell. */
+static const struct stream_protocol *protocol_known(const struct stream *stream)
+{
+    const struct stream_protocol *websocket = stream->streams->options.websocket;
+    const unsigned char *alpn = NULL;
+    unsigned len = 0;
+
+    if (!kinds[stream->kind].websocket)
+        return &sip_protocol;
+    if (!kinds[stream->kind].sip)
+        return websocket;
+    if (stream->channel.ssl)
+        SSL_get0_alpn_selected(stream->channel.ssl, &alpn, &len);
+    if (!len)
+        return NULL;
+    return len == (unsigned)websocket->alpn[0] && !memcmp(alpn, websocket->alpn + 1, len)
+               ? websocket
+               : &sip_protocol;
+}
+
+/* The connection is ready for bytes. */
+static void stream_ready(struct stream *stream)
+{
+    const struct stream_protocol *protocol = protocol_known(stream);
+
+    if (protocol) {
+        protocol_open(stream, protocol);
+        return;
+    }
+    state_set(stream, STREAM_CHOICE);
+    events_update(stream);
+}
+
+static void stream_choose(struct stream *stream, struct str first)
+{
+    const struct stream_protocol *websocket = stream->streams->options.websocket;
+    int is = websocket->recognise(first);
+
+    if (is != -EAGAIN)
+        protocol_open(stream, is ? websocket : &sip_protocol);
+}
 
 /* Receiving ------------------------------------------------------------------------------------ */
 
@@ -414,9 +553,7 @@ static const struct flow_transport tcp_transport = {
 static int partial_keep(struct stream *stream, const char *bytes, size_t len)
 {
     if (!len) {
-        free(stream->partial);
-        stream->partial = NULL;
-        stream->partial_len = stream->partial_size = 0;
+        partial_free(stream);
         return 0;
     }
     if (!stream->partial) {
@@ -433,46 +570,25 @@ static int partial_keep(struct stream *stream, const char *bytes, size_t len)
     return 0;
 }
 
-/* The rest of a keepalive (F2) is not a message that began. */
-static bool only_crlf(const char *bytes, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (bytes[i] != '\r' && bytes[i] != '\n')
-            return false;
-    return true;
-}
-
 /* 0, or a reason to end. */
 static const char *stream_take(struct stream *stream, char *bytes, size_t len)
 {
-    uint64_t now = stream_now(stream);
-    bool progress = false;
+    ssize_t taken = 0;
 
-    stream->heard = true;
-    stream->received_at = now;
-    while (len) {
-        ssize_t taken = proxy_receive_stream(stream->flow, bytes, len, &stream->scanned, now);
-
-        if (taken < 0)
-            return "broken framing";
-        if (taken == 0)
-            break;
-        assert((size_t)taken <= len);
-        progress = true;
-        bytes += taken;
-        len -= (size_t)taken;
-        if (stream_ending(stream))
-            return NULL; /* proxy/ or a failed send() decided so: the loop ends it */
-    }
-    if (len >= stream->streams->buffer_size)
+    if (stream->state == STREAM_CHOICE)
+        stream_choose(stream, (struct str){bytes, len});
+    if (stream_ending(stream))
+        return NULL;
+    if (stream->state == STREAM_OPEN)
+        taken = stream->protocol->receive(stream->conn, bytes, len);
+    if (stream_ending(stream))
+        return NULL; /* the loop ends it */
+    if (taken < 0)
+        return "broken framing";
+    assert((size_t)taken <= len);
+    if (len - (size_t)taken >= stream->streams->buffer_size)
         return "message too large";
-    if (partial_keep(stream, bytes, len))
-        return "out of memory";
-    if (only_crlf(bytes, len))
-        stream->begun_at = 0;
-    else if (progress || !stream->begun_at)
-        stream->begun_at = now ? now : 1;
-    return NULL;
+    return partial_keep(stream, bytes + taken, len - (size_t)taken) ? "out of memory" : NULL;
 }
 
 /* Where the next bytes go: behind the partial message if there is one. */
@@ -544,38 +660,6 @@ static void stream_receive(struct stream *stream)
     events_update(stream);
 }
 
-static void stream_open(struct stream *stream)
-{
-    struct streams *streams = stream->streams;
-    char client[CLIENT_NAME_SIZE];
-    bool known = stream->channel.ssl && certificates_client(stream->channel.ssl, client);
-    const struct flow_options options = {
-        .transport = stream->channel.ssl ? &tls_transport : &tcp_transport,
-        .conn = stream,
-        .peer = &stream->peer.sa,
-        .local = &stream->local.sa,
-        .host = stream->channel.ssl ? certificates_host(stream->channel.ssl) : NULL,
-        .client = known ? client : NULL,
-    };
-    int err;
-
-    state_set(stream, STREAM_OPEN);
-    err = flow_open(streams->options.proxy, &options, stream_now(stream), &stream->flow);
-    if (err) {
-        char peer[SOCKET_TEXT];
-
-        stream->flow = NULL;
-        socket_text(&stream->peer.sa, peer);
-        log_event(LOG_WARNING, "connection refused: no room for its flow",
-                  LOG_TEXT("peer", str_of(peer)),
-                  LOG_TEXT("reason",
-                           str_of(err == -EMFILE ? "the flow table is full" : "out of memory")));
-        stream_end(stream, "no room for its flow", END_PROPERLY);
-        return;
-    }
-    events_update(stream);
-}
-
 static void stream_handshake(struct stream *stream)
 {
     int err = channel_handshake(&stream->channel);
@@ -588,8 +672,8 @@ static void stream_handshake(struct stream *stream)
         stream_failed(stream, err);
         return;
     }
-    stream_open(stream);
-    if (stream->state == STREAM_OPEN && channel_pending(&stream->channel))
+    stream_ready(stream);
+    if (!stream_ending(stream) && channel_pending(&stream->channel))
         stream_receive(stream); /* the first message came with the client's Finished */
 }
 
@@ -640,7 +724,7 @@ static void stream_broken(struct stream *stream)
         stream_gone(stream);
         return;
     }
-    error_reason(&stream->channel, channel_socket_error(&stream->channel), reason);
+    error_reason(stream, channel_socket_error(&stream->channel), reason);
     stream_end(stream, reason, END_AT_ONCE);
 }
 
@@ -654,12 +738,13 @@ static void stream_event(uv_poll_t *poll, int status, int events)
     }
     switch (stream->state) {
     case STREAM_HANDSHAKE: stream_handshake(stream); break;
+    case STREAM_CHOICE:
     case STREAM_OPEN:
         if (stream->ending) /* the loop ends it this very turn */
             break;
         if (events & UV_WRITABLE)
             stream_writable(stream);
-        if (stream->state == STREAM_OPEN && (events & UV_READABLE || stream->channel.wants_write))
+        if (!stream_ending(stream) && (events & UV_READABLE || stream->channel.wants_write))
             stream_receive(stream);
         else
             events_update(stream);
@@ -683,7 +768,7 @@ static void todo_run(uv_idle_t *idle)
         if (stream->ending)
             stream_end(stream, stream->end_reason ? stream->end_reason : "out of memory",
                        stream->end_how);
-        else if (stream->state == STREAM_OPEN)
+        else if (stream->state == STREAM_CHOICE || stream->state == STREAM_OPEN)
             stream_receive(stream);
     }
     if (!streams->todo)
@@ -705,28 +790,50 @@ int streams_create(const struct streams_options *options, struct streams **out)
         free(streams);
         return -ENOMEM;
     }
+    if (options->websocket)
+        (void)snprintf(streams->alpn, sizeof(streams->alpn), "%s%s", sip_protocol.alpn,
+                       options->websocket->alpn);
     uv_idle_init(options->loop, &streams->todo_idle);
     streams->todo_idle.data = streams;
     *out = streams;
     return 0;
 }
 
+static const char *kind_alpn(const struct streams *streams, enum conf_listener_kind kind)
+{
+    if (!kinds[kind].websocket)
+        return sip_protocol.alpn;
+    return kinds[kind].sip ? streams->alpn : streams->options.websocket->alpn;
+}
+
+static int channel_open(struct streams *streams, const struct conf_listener *listener, int fd,
+                        struct channel *channel)
+{
+    int err;
+
+    if (!kinds[listener->kind].tls) {
+        channel_open_plain(channel, fd);
+        return 0;
+    }
+    err = channel_open_tls(channel, fd, certificates_default(streams->options.certificates));
+    if (!err)
+        err = certificates_alpn(channel->ssl, kind_alpn(streams, listener->kind));
+    if (!err)
+        err = certificates_demand(channel->ssl, listener->client_certificate);
+    return err;
+}
+
 static int stream_create(struct streams *streams, const struct conf_listener *listener, int fd,
                          struct stream **out)
 {
     struct stream *stream = calloc(1, sizeof(*stream));
-    int err = 0;
+    int err;
 
     if (!stream)
         return -ENOMEM;
     stream->streams = streams;
-    if (listener->kind == CONF_TLS)
-        err = channel_open_tls(&stream->channel, fd,
-                               certificates_default(streams->options.certificates));
-    else
-        channel_open_plain(&stream->channel, fd);
-    if (!err && stream->channel.ssl)
-        err = certificates_demand(stream->channel.ssl, listener->client_certificate);
+    stream->kind = listener->kind;
+    err = channel_open(streams, listener, fd, &stream->channel);
     if (!err)
         err = uv_poll_init(streams->options.loop, &stream->poll, fd);
     if (err) {
@@ -763,7 +870,7 @@ void streams_accept(struct streams *streams, const struct conf_listener *listene
         state_set(stream, STREAM_HANDSHAKE);
         events_update(stream);
     } else {
-        stream_open(stream);
+        stream_ready(stream);
     }
 }
 
@@ -771,7 +878,7 @@ void streams_close(struct streams *streams)
 {
     streams->closing = true;
     for (struct stream *stream = streams->all; stream; stream = stream->next)
-        stream_end(stream, "shutdown",
+        stream_end(stream, "server is stopping",
                    stream->state == STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
 }
 

@@ -1,8 +1,8 @@
-/* SIP over TLS and over plain TCP: connections of one worker.
+/* Connections of one worker, over TLS and over plain TCP: SIP, or a protocol that the wiring adds.
  *
  * Own OpenSSL code on uv_poll_t: SSL_set_fd, read ahead, buffers released while idle; a connection
- * without a partial message holds no buffer. Messages are cut by proxy_receive_stream(). The
- * process must ignore SIGPIPE.
+ * without a partial message holds no buffer. What the bytes are is the protocol's (protocol.h).
+ * The process must ignore SIGPIPE.
  *
  * Ownership: a connection owns itself from streams_accept() until it is closed and its flow told.
  * Threads:   one worker's.
@@ -15,6 +15,7 @@
 
 #include "proxy/proxy.h"
 #include "tls/certificate.h"
+#include "tls/protocol.h"
 
 struct streams;
 
@@ -26,17 +27,18 @@ struct streams_options {
     void *context;
     const struct conf *conf;
     const struct certificates *certificates; /* NULL: no TLS listener */
-    atomic_uint *connections;                /* one is given back for each connection that ends */
+    const struct stream_protocol *websocket; /* NULL: no listener of it */
+    void *websocket_context;
+    atomic_uint *connections; /* one is given back for each connection that ends */
 };
 
 int streams_create(const struct streams_options *options, struct streams **out); /* -ENOMEM */
-/* Take a socket over that a listener of kind CONF_TLS or CONF_TCP has accepted: closed on any
- * error. */
+/* Take a socket over that this listener accepted: closed on any error. */
 void streams_accept(struct streams *streams, const struct conf_listener *listener, int fd,
                     const struct sockaddr *peer, const struct sockaddr *local);
-/* Close all, properly (close_notify). streams_count() is 0 when the last is gone, after some more
- * turns of the loop; a peer that does not take it is cut after a second. Not from inside a call of
- * proxy/. */
+/* Close all, properly (the protocol's last words, close_notify). streams_count() is 0 when the last
+ * is gone, after some more turns of the loop; a peer that does not take it is cut after a second.
+ * Not from inside a call of proxy/. */
 void streams_close(struct streams *streams);
 unsigned streams_count(const struct streams *streams);
 void streams_destroy(struct streams **streams); /* count must be 0; the loop must run once more */

@@ -1,96 +1,83 @@
-/* What the files of ws/ share: one worker's context, and one connection of it.
- *
- * A connection goes from the accept to its end through the states below. libwebsockets closes
- * sockets in several turns of the loop; a connection lives until it says WSI_DESTROY. The flow is
- * told as soon as the connection is gone for the peer (CLOSED).
- * Threads: one worker's. */
+/* What the files of ws/ share. */
 #pragma once
 
-#include <libwebsockets.h>
+#include <wslay/wslay.h>
 
 #include "tls/socket.h"
 #include "ws/ws.h"
 
-enum conn_state {
-    CONN_HANDSHAKE, /* TLS */
-    CONN_UPGRADE,   /* the HTTP request */
-    CONN_OPEN,
-    CONN_CLOSING, /* nothing is received or sent any more, but a close frame */
-    CONN_GONE,
+enum opcode {
+    OPCODE_CONTINUATION = WSLAY_CONTINUATION_FRAME,
+    OPCODE_TEXT = WSLAY_TEXT_FRAME,
+    OPCODE_BINARY = WSLAY_BINARY_FRAME,
+    OPCODE_CLOSE = WSLAY_CONNECTION_CLOSE,
+    OPCODE_PING = WSLAY_PING,
+    OPCODE_PONG = WSLAY_PONG,
 };
 
-struct frame { /* waits for a slow reader */
-    struct frame *next;
-    size_t len;
-    enum lws_write_protocol type;
-    unsigned char room[]; /* LWS_PRE bytes for the frame's header, then the message */
+enum close_code { /* RFC 6455 7.4.1, and the registry that it set up */
+                  CLOSE_GOING_AWAY = 1001,
+                  CLOSE_PROTOCOL_ERROR = 1002,
+                  CLOSE_INVALID_PAYLOAD = 1007,
+                  CLOSE_POLICY_VIOLATION = 1008,
+                  CLOSE_TOO_LARGE = 1009,
+                  CLOSE_INTERNAL_ERROR = 1011,
+                  CLOSE_TRY_AGAIN_LATER = 1013,
 };
 
-enum { CLOSE_REASON_SIZE = 64 };
+/* Bytes of one message that are in hand. */
+struct gathered {
+    char *base;
+    size_t len, size;
+};
 
 struct ws_conn {
     struct ws *ws;
-    struct ws_conn *next, **link; /* in ws->conns */
-    struct lws *wsi;
-    struct flow *flow;
-    enum conn_state state;
-    bool tls;
-    union conf_sockaddr peer, local;
+    struct stream *stream;
+    struct request *request; /* NULL: the connection is open */
 
-    struct timer timer; /* one for every limit: fires at the nearest, looks what is due */
     uint64_t opened, received, begun, pinged; /* times; received: anything at all */
-    uint64_t ping_interval;                   /* this connection's, jittered; 0: none */
-    bool in_message, had_message, ping_waits_pong, ping_unsent;
+    uint32_t ping_interval;                   /* this connection's, jittered; 0: none */
+    bool had_message, ping_waits_pong;
+    unsigned close_code; /* what the close frame will say; 0: none is due */
 
-    char *message; /* the fragments so far (F4) */
-    size_t message_len, message_size;
-
-    struct frame *queue, **queue_end;
-    size_t queued; /* bytes, the frames' own memory counted in */
-
-    unsigned close_code; /* 0: no close frame */
-    uint64_t deadline;   /* of the close */
-    bool close_sent;
-    char reason[CLOSE_REASON_SIZE]; /* why it ends: for flow_close() */
+    /* Frames: the decoder is here only while a frame or message is not complete. */
+    wslay_event_context_ptr decoder;
+    uint64_t pending, frame_size; /* bytes that it was fed of frames not complete; of this frame */
+    bool is_data;                 /* this frame */
+    bool in_message;              /* fragments came, and the final one did not */
+    struct gathered message;      /* those fragments, where they came in more than one read */
 };
 
 struct ws {
-    struct ws_options options;
-    struct lws_context *context; /* becomes NULL when libwebsockets is done with it */
-    struct lws_vhost *plain, *secure;
-    struct lws_protocols protocols[2];
-    struct ws_conn *conns;
-    unsigned count;
-    bool closing;
-
-    struct ws_conn *adopting; /* by ws_accept(), until libwebsockets is done with it */
-    bool adopted;             /* it made a struct lws for it */
-
-    unsigned char *out; /* LWS_PRE, and room for one message that is sent */
-    size_t out_size;
-    uint32_t jitter;  /* of pings: a state of its own, not security */
-    uv_idle_t reaper; /* waits until libwebsockets has closed its handles */
-    unsigned turns;
+    const struct conf *conf;
+    wslay_event_context_ptr decoder; /* one in waiting; all its state is that of a new one */
+    struct ws_conn *conn;            /* whose bytes it is fed: for its callbacks */
+    struct str feed;                 /* those bytes */
+    struct gathered message; /* a message that comes in one read needs no memory of its own */
+    struct gathered out;     /* a frame, or the decoder's answers, on their way out */
+    uint32_t jitter;         /* of pings: a state of its own, not security */
 };
 
-/* connection.c */
-void conn_start(struct ws_conn *conn); /* just accepted */
-void conn_free(struct ws_conn *conn);  /* gives its place back */
-/* What libwebsockets calls back for. Nonzero: it has to close the connection now. */
-int conn_open(struct ws_conn *conn, const char *host);
-int conn_receive(struct ws_conn *conn, char *bytes, size_t len);
-void conn_receive_pong(struct ws_conn *conn);
-int conn_writeable(struct ws_conn *conn);
-void conn_closing(struct ws_conn *conn, const char *reason); /* libwebsockets does it */
-void conn_gone(struct ws_conn *conn);
-/* Close with a frame, within a second. Not yet open: cut. */
-void conn_close(struct ws_conn *conn, unsigned code, const char *reason);
-void conn_text(const struct ws_conn *conn, char text[SOCKET_TEXT]); /* the peer's address */
+/* ws.c */
+/* Close with this code and reason, which must stay (static), soon. */
+void conn_close(struct ws_conn *conn, enum close_code code, const char *reason);
+int gathered_room(struct gathered *bytes, size_t len); /* for `len` more. -ENOMEM */
+void gathered_add(struct gathered *bytes, const void *more, size_t len); /* after _room() */
+
+/* frames.c */
+/* Bytes after the upgrade, all of them: pings are answered, messages delivered, what is wrong is
+ * closed (F4, F8). */
+void frames_receive(struct ws_conn *conn, struct str bytes);
+bool frames_clean(const struct ws_conn *conn); /* nothing has begun and is not complete */
+void frames_free(struct ws_conn *conn);
+int frame_send(struct ws_conn *conn, enum opcode opcode, struct str payload); /* stream_send()'s */
 
 /* handshake.c */
-/* The upgrade request is complete: 0 to accept, else it is answered and has to be closed (F5). */
-int handshake_check(struct ws_conn *conn, struct lws *wsi, const char *upgrade);
-/* A request without upgrade: answered, has to be closed. */
-int handshake_refuse(struct ws_conn *conn, struct lws *wsi);
-/* The name that the Host header has, if it is one of ours. NULL: not. Of the configuration. */
-const char *handshake_host(const struct ws_conn *conn, struct lws *wsi);
+struct request;
+/* The upgrade request is complete: 101, or it is answered and the stream ends (F5). */
+int handshake_answer(struct ws_conn *conn, const struct request *request);
+/* Bytes that are no request, or one that is too large. */
+void handshake_refuse(struct ws_conn *conn, const char *status, const char *text);
+/* The name that the Host header has, if it is one of ours, of the configuration. NULL: not. */
+const char *handshake_host(const struct conf *conf, const struct request *request);

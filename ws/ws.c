@@ -1,317 +1,290 @@
-/* libwebsockets of one worker: its context on the worker's loop, two vhosts without a listening
- * socket (WS and WSS), sockets that are adopted into them, and the callback of all their events.
- *
- * Settings that look odd are there because of libwebsockets 4.1.6, Debian 12's; all are right for
- * 4.3.5 too. */
+/* One connection from the upgrade request to its end: its limits (F7), pings (F8), and messages out
+ * (X2). */
+#include "ws/ws.h"
+
 #include <errno.h>
-#include <linux/rtnetlink.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
+
+#include <openssl/rand.h>
 
 #include "proxy/log.h"
 #include "ws/internal.h"
+#include "ws/request.h"
+#include "ws/utf8.h"
 
-enum {
-    RX_BUFFER_SIZE = 2048,  /* of each connection */
-    TX_PACKET_SIZE = 65536, /* a longer message is written in two steps */
-    SERV_BUF_SIZE = 32768,  /* of each context: what one read takes */
-    REQUEST_SIZE = 16384,   /* of a whole upgrade request, cookies and all; freed after it */
-    BACKSTOP_S = 5,         /* libwebsockets' own limits, behind ours (connection.c) */
-    DESTROY_TURNS = 5,
-};
+enum { PER_S = 1000, GATHERED_START_SIZE = 4096, CLOSE_PAYLOAD_MAX = 125 };
 
-/* No keep-alive by libwebsockets: its timers are a linear list. Ours are a wheel. */
-static const lws_retry_bo_t no_keepalive = {0};
+/* Gathered bytes ------------------------------------------------------------------------------- */
 
-static void *allocate(void *ptr, size_t size, const char *what)
+int gathered_room(struct gathered *bytes, size_t len)
 {
-    (void)what;
-    if (size)
-        return realloc(ptr, size);
-    free(ptr);
-    return NULL;
-}
+    size_t need = bytes->len + len, size = bytes->size ? bytes->size : GATHERED_START_SIZE;
+    char *more;
 
-/* Much of what libwebsockets calls an error is a client's mistake. */
-static void log_line(int level, const char *line)
-{
-    enum log_level ours = level == LLL_ERR ? LOG_WARNING : LOG_INFO;
-    struct str text = str_of(line);
-
-    while (text.len && (text.p[text.len - 1] == '\n' || text.p[text.len - 1] == ' '))
-        text.len--;
-    log_event(ours, "libwebsockets", LOG_TEXT("reason", text));
-}
-
-void ws_init(void)
-{
-    lws_set_log_level(LLL_ERR | LLL_WARN, log_line);
-    lws_set_allocator(allocate);
-}
-
-/* Events --------------------------------------------------------------------------------------- */
-
-/* libwebsockets is closing a connection by itself: lost, or a frame that is not RFC 6455. */
-static void on_drop(struct ws_conn *conn, struct lws *wsi)
-{
-    const unsigned char *close = lws_get_close_payload(wsi);
-    bool mistake = lws_get_close_length(wsi) >= 2 &&
-                   ((unsigned)close[0] << 8 | close[1]) == LWS_CLOSE_STATUS_PROTOCOL_ERR;
-
-    conn_closing(conn, mistake ? "WebSocket protocol error" : "connection lost");
-}
-
-static int on_established(struct ws_conn *conn, struct lws *wsi)
-{
-    return conn_open(conn,
-                     conn->tls ? certificates_host(lws_get_ssl(wsi)) : handshake_host(conn, wsi));
-}
-
-static int on_connection(struct ws_conn *conn, struct lws *wsi, enum lws_callback_reasons reason,
-                         void *in, size_t len)
-{
-    switch (reason) {
-    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: return handshake_check(conn, wsi, in);
-    case LWS_CALLBACK_FILTER_HTTP_CONNECTION: return handshake_refuse(conn, wsi);
-    case LWS_CALLBACK_HTTP:
-    case LWS_CALLBACK_RAW_ADOPT: /* the method CONNECT */
-    case LWS_CALLBACK_RAW_RX: return -1;
-    case LWS_CALLBACK_ESTABLISHED: return on_established(conn, wsi);
-    case LWS_CALLBACK_RECEIVE: return conn_receive(conn, in, len);
-    case LWS_CALLBACK_RECEIVE_PONG: conn_receive_pong(conn); return 0;
-    case LWS_CALLBACK_SERVER_WRITEABLE: return conn_writeable(conn);
-    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: conn_closing(conn, "closed by client"); return 0;
-    case LWS_CALLBACK_WS_SERVER_DROP_PROTOCOL: on_drop(conn, wsi); return 0;
-    case LWS_CALLBACK_CLOSED: conn_gone(conn); return 0;
-    case LWS_CALLBACK_WSI_DESTROY: conn_free(conn); return 0;
-    default: return 0;
-    }
-}
-
-static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
-                    size_t len)
-{
-    struct ws_conn *conn;
-    struct ws *ws;
-
-    switch (reason) {
-    case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS: /* user: the vhost's SSL_CTX */
-        ws = lws_context_user(lws_get_context(wsi));
-        return certificates_serve(ws->options.certificates, user);
-    case LWS_CALLBACK_WSI_CREATE: /* has no opaque data yet */
-        ws = lws_context_user(lws_get_context(wsi));
-        ws->adopted = true;
+    if (need <= bytes->size)
         return 0;
-    case LWS_CALLBACK_PROTOCOL_INIT: /* these two: not of a connection */
-    case LWS_CALLBACK_PROTOCOL_DESTROY: return 0;
-    default:
-        conn = lws_get_opaque_user_data(wsi);
-        return conn ? on_connection(conn, wsi, reason, in, len) : 0;
+    while (size < need)
+        size *= 2;
+    more = realloc(bytes->base, size);
+    if (!more)
+        return -ENOMEM;
+    bytes->base = more;
+    bytes->size = size;
+    return 0;
+}
+
+void gathered_add(struct gathered *bytes, const void *more, size_t len)
+{
+    if (len)
+        memcpy(bytes->base + bytes->len, more, len);
+    bytes->len += len;
+}
+
+/* Sending -------------------------------------------------------------------------------------- */
+
+/* Text where it may be: JavaScript clients get a string then; a body that is no UTF-8 needs a
+ * binary message, whatever the client sent itself (RFC 7118 4.2 allows both). */
+static int transport_send(void *context, struct str bytes)
+{
+    struct ws_conn *conn = context;
+
+    if (stream_ending(conn->stream))
+        return -EPIPE;
+    return frame_send(conn, utf8_valid(bytes) ? OPCODE_TEXT : OPCODE_BINARY, bytes);
+}
+
+void conn_close(struct ws_conn *conn, enum close_code code, const char *reason)
+{
+    if (stream_ending(conn->stream))
+        return;
+    conn->close_code = code;
+    stream_close(conn->stream, reason);
+}
+
+static void transport_close(void *context, const char *reason)
+{
+    conn_close(context, CLOSE_POLICY_VIOLATION, reason);
+}
+
+/* RFC 7118 5.2.1; a URI has transport=ws for both, and sips or the port tell them apart. */
+static const struct flow_transport transport_ws = {"WS", "ws", 80, transport_send, transport_close};
+static const struct flow_transport transport_wss = {"WSS", "ws", 443, transport_send,
+                                                    transport_close};
+
+static void ws_farewell(void *context, const char *reason)
+{
+    struct ws_conn *conn = context;
+    char payload[CLOSE_PAYLOAD_MAX] = {(char)(conn->close_code >> 8), (char)conn->close_code};
+    size_t len = strnlen(reason, sizeof(payload) - 2);
+
+    if (conn->request || !conn->close_code)
+        return;
+    memcpy(payload + 2, reason, len);
+    (void)frame_send(conn, OPCODE_CLOSE, (struct str){payload, 2 + len});
+}
+
+/* Limits (F7, F8) ------------------------------------------------------------------------------ */
+
+/* What an open connection waits for, the nearest first. */
+enum due { DUE_MESSAGE, DUE_FIRST, DUE_IDLE, DUE_PONG, DUE_PING, DUE_COUNT };
+
+static uint64_t after(uint64_t since, uint64_t span_ms)
+{
+    return span_ms ? since + span_ms : UINT64_MAX;
+}
+
+static uint64_t due_at(const struct ws_conn *conn, enum due due)
+{
+    const struct conf *conf = conn->ws->conf;
+
+    switch (due) {
+    case DUE_MESSAGE:
+        return conn->begun ? after(conn->begun, (uint64_t)conf->limits.message_timeout_s * PER_S)
+                           : UINT64_MAX;
+    case DUE_FIRST:
+        return conn->had_message
+                   ? UINT64_MAX
+                   : after(conn->opened, (uint64_t)conf->limits.first_message_timeout_s * PER_S);
+    case DUE_IDLE: return after(conn->received, (uint64_t)conf->limits.idle_timeout_s * PER_S);
+    case DUE_PONG:
+        return conn->ping_waits_pong
+                   ? after(conn->pinged, (uint64_t)conf->websocket.pong_timeout_s * PER_S)
+                   : UINT64_MAX;
+    case DUE_PING:
+        return conn->ping_waits_pong ? UINT64_MAX : after(conn->received, conn->ping_interval);
+    case DUE_COUNT: break;
+    }
+    return UINT64_MAX;
+}
+
+static uint64_t ws_deadline(const void *context)
+{
+    const struct ws_conn *conn = context;
+    uint64_t nearest = UINT64_MAX;
+
+    if (conn->request)
+        return after(conn->opened, (uint64_t)conn->ws->conf->limits.upgrade_timeout_s * PER_S);
+    for (enum due due = 0; due < DUE_COUNT; due++)
+        if (due_at(conn, due) < nearest)
+            nearest = due_at(conn, due);
+    return nearest;
+}
+
+static void upgrade_expire(struct ws_conn *conn)
+{
+    static const char reason[] = "HTTP upgrade not finished in time";
+    char peer[SOCKET_TEXT];
+
+    stream_peer(conn->stream, peer);
+    log_event(LOG_INFO, "upgrade refused", LOG_TEXT("peer", str_of(peer)),
+              LOG_TEXT("reason", str_of(reason)));
+    stream_close(conn->stream, reason);
+}
+
+static void ws_expire(void *context, uint64_t now)
+{
+    struct ws_conn *conn = context;
+    enum due due = 0;
+
+    if (conn->request) {
+        upgrade_expire(conn);
+        return;
+    }
+    while (due < DUE_COUNT && due_at(conn, due) > now)
+        due++;
+    switch (due) {
+    case DUE_MESSAGE:
+        conn_close(conn, CLOSE_POLICY_VIOLATION, "message not finished in time");
+        break;
+    case DUE_FIRST: conn_close(conn, CLOSE_POLICY_VIOLATION, "no message in time"); break;
+    case DUE_IDLE: conn_close(conn, CLOSE_GOING_AWAY, "idle"); break;
+    case DUE_PONG: conn_close(conn, CLOSE_GOING_AWAY, "ping missed"); break;
+    case DUE_PING:
+        conn->ping_waits_pong = true;
+        conn->pinged = now;
+        (void)frame_send(conn, OPCODE_PING, (struct str){NULL, 0});
+        break;
+    case DUE_COUNT: break;
     }
 }
 
-/* Connections ---------------------------------------------------------------------------------- */
+/* A tenth earlier or later for each, so that thousands which came back together after a restart do
+ * not ping together for ever. */
+static uint32_t ping_interval(struct ws *ws)
+{
+    uint32_t interval = ws->conf->websocket.ping_interval_s * PER_S;
 
-static struct ws_conn *conn_create(struct ws *ws, bool tls, const struct sockaddr *peer,
-                                   const struct sockaddr *local)
+    ws->jitter = ws->jitter * 1664525U + 1013904223U; /* Numerical Recipes' generator */
+    return interval - interval / 10 + (ws->jitter >> 8) % (interval / 5 + 1);
+}
+
+/* Life ----------------------------------------------------------------------------------------- */
+
+static int ws_open(void *context, struct stream *stream, void **out)
 {
     struct ws_conn *conn = calloc(1, sizeof(*conn));
 
     if (!conn)
-        return NULL;
-    conn->ws = ws;
-    conn->tls = tls;
-    memcpy(&conn->peer, peer, socket_len(peer));
-    memcpy(&conn->local, local, socket_len(local));
-    conn->next = ws->conns;
-    conn->link = &ws->conns;
-    if (conn->next)
-        conn->next->link = &conn->next;
-    ws->conns = conn;
-    ws->count++;
-    return conn;
-}
-
-void ws_accept(struct ws *ws, bool tls, int fd, const struct sockaddr *peer,
-               const struct sockaddr *local)
-{
-    lws_adopt_desc_t adopt = {
-        .vh = tls ? ws->secure : ws->plain,
-        .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | (tls ? LWS_ADOPT_ALLOW_SSL : 0),
-        .fd.sockfd = fd,
-    };
-    struct ws_conn *conn = NULL;
-    struct lws *wsi;
-
-    if (adopt.vh && !ws->closing)
-        conn = conn_create(ws, tls, peer, local);
-    if (!conn) {
-        close(fd);
-        atomic_fetch_sub(ws->options.connections, 1);
-        return;
+        return -ENOMEM;
+    conn->request = malloc(sizeof(*conn->request));
+    if (!conn->request) {
+        free(conn);
+        return -ENOMEM;
     }
+    request_start(conn->request);
+    conn->ws = context;
+    conn->stream = stream;
+    conn->opened = stream_now(stream);
+    *out = conn;
+    return 0;
+}
 
-    adopt.opaque = conn;
-    ws->adopting = conn;
-    ws->adopted = false;
-    wsi = lws_adopt_descriptor_vhost_via_info(&adopt);
-    conn = ws->adopting; /* NULL: it failed and is freed already */
-    ws->adopting = NULL;
-    if (wsi && conn) {
-        conn->wsi = wsi;
-        conn_start(conn);
-    } else if (conn && !ws->adopted) {
-        conn_free(conn); /* else WSI_DESTROY does, now or later; libwebsockets closes the socket */
+/* The upgrade is answered: a flow. */
+static void conn_open(struct ws_conn *conn)
+{
+    const char *host = handshake_host(conn->ws->conf, conn->request);
+
+    free(conn->request);
+    conn->request = NULL;
+    conn->opened = conn->received = stream_now(conn->stream);
+    conn->ping_interval = ping_interval(conn->ws);
+    conn->close_code = CLOSE_TRY_AGAIN_LATER;
+    if (!stream_flow_open(conn->stream,
+                          stream_is_tls(conn->stream) ? &transport_wss : &transport_ws, conn, host))
+        conn->close_code = CLOSE_GOING_AWAY; /* what a stop will say */
+}
+
+/* Returns what request_parse() does, or it is refused. */
+static ssize_t request_receive(struct ws_conn *conn, struct str bytes)
+{
+    ssize_t taken = request_parse(conn->request, bytes);
+
+    if (taken == -EPROTO)
+        handshake_refuse(conn, "400 Bad Request", "This is no HTTP/1.1 request.");
+    else if (taken == -E2BIG)
+        handshake_refuse(conn, "431 Request Header Fields Too Large",
+                         "The request is larger than 16 kB.");
+    else if (taken > 0 && handshake_answer(conn, conn->request) == 0)
+        conn_open(conn);
+    return taken > 0 ? taken : 0;
+}
+
+static ssize_t ws_receive(void *context, char *bytes, size_t len)
+{
+    struct ws_conn *conn = context;
+    size_t taken = 0;
+
+    if (conn->request) {
+        taken = (size_t)request_receive(conn, (struct str){bytes, len});
+        if (conn->request)
+            return (ssize_t)taken;
     }
+    if (taken < len && !stream_ending(conn->stream))
+        frames_receive(conn, (struct str){bytes + taken, len - taken});
+    return (ssize_t)len;
 }
 
-void ws_close(struct ws *ws)
+static void ws_close(void *context)
 {
-    ws->closing = true;
-    for (struct ws_conn *conn = ws->conns, *next; conn; conn = next) {
-        next = conn->next;
-        conn_close(conn, LWS_CLOSE_STATUS_GOINGAWAY, "server is stopping");
-    }
+    struct ws_conn *conn = context;
+
+    frames_free(conn);
+    free(conn->request);
+    free(conn);
 }
 
-unsigned ws_count(const struct ws *ws)
-{
-    return ws->count;
-}
-
-/* Beginning and end ---------------------------------------------------------------------------- */
-
-static unsigned request_timeout_s(const struct ws *ws)
-{
-    const struct conf *conf = ws->options.conf;
-
-    return conf->limits.handshake_timeout_s + conf->limits.upgrade_timeout_s + BACKSTOP_S;
-}
-
-static struct lws_vhost *vhost_create(struct ws *ws, const char *name, uint64_t options)
-{
-    const struct lws_context_creation_info info = {
-        .port = CONTEXT_PORT_NO_LISTEN_SERVER,
-        .vhost_name = name,
-        .protocols = ws->protocols,
-        .options = options,
-        .alpn = "http/1.1", /* never HTTP/2 */
-        .retry_and_idle_policy = &no_keepalive,
-        .timeout_secs_ah_idle = request_timeout_s(ws),
-        .user = ws,
-    };
-
-    return lws_create_vhost(ws->context, &info);
-}
-
-/* libwebsockets 4.3 watches the routes, and closes every connection that it thinks has none: any
- * address that comes or goes on the machine would end all those from behind an IPv4 gateway that
- * came in by an IPv6 socket. It can't be told not to; without the groups it hears of nothing. */
-static void netlink_mute(uv_handle_t *handle, void *context)
-{
-    int domain = 0;
-    socklen_t len = sizeof(domain);
-    uv_os_fd_t fd;
-
-    (void)context;
-    if (uv_handle_get_type(handle) != UV_POLL || uv_fileno(handle, &fd) ||
-        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) || domain != AF_NETLINK)
-        return;
-    for (int group = RTNLGRP_LINK; group <= RTNLGRP_IPV6_ROUTE; group++)
-        (void)setsockopt(fd, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof(group));
-}
-
-static int context_create(struct ws *ws)
-{
-    void *loops[] = {ws->options.loop};
-    const struct lws_context_creation_info info = {
-        .port = CONTEXT_PORT_NO_LISTEN_SERVER,
-        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
-                   LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
-        .foreign_loops = loops,
-        .pcontext = &ws->context,
-        .user = ws,
-        .gid = -1, /* we drop privileges ourselves */
-        .uid = -1,
-        .pt_serv_buf_size = SERV_BUF_SIZE,
-        .max_http_header_data = REQUEST_SIZE,
-        .retry_and_idle_policy = &no_keepalive,
-        .timeout_secs = request_timeout_s(ws),
-    };
-
-    ws->context = lws_create_context(&info);
-    if (!ws->context)
-        return -EIO;
-    uv_walk(ws->options.loop, netlink_mute, NULL);
-    ws->plain = vhost_create(ws, "ws", 0);
-    if (ws->options.certificates)
-        ws->secure = vhost_create(ws, "wss",
-                                  LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
-                                      LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX);
-    return ws->plain && (ws->secure || !ws->options.certificates) ? 0 : -EIO;
-}
-
-int ws_create(const struct ws_options *options, struct ws **out)
+int ws_create(const struct conf *conf, struct ws **out)
 {
     struct ws *ws = calloc(1, sizeof(*ws));
-    int err;
 
     if (!ws)
         return -ENOMEM;
-    ws->options = *options;
-    ws->jitter = (uint32_t)uv_hrtime();
-    /* The memory for each session is not used. It is there because libwebsockets tells the begin
-     * of a close (DROP_PROTOCOL) only to who has some. Bodies in text frames are checked here,
-     * not there: a pong between two fragments would confuse it. */
-    ws->protocols[0] = (struct lws_protocols){
-        .name = "sip",
-        .callback = callback,
-        .per_session_data_size = 1,
-        .rx_buffer_size = RX_BUFFER_SIZE,
-        .tx_packet_size = TX_PACKET_SIZE,
-    };
-    uv_idle_init(options->loop, &ws->reaper);
-    ws->reaper.data = ws;
-
-    err = context_create(ws);
-    if (err) {
-        ws_destroy(&ws);
-        return err;
-    }
+    ws->conf = conf;
+    (void)RAND_bytes((unsigned char *)&ws->jitter, sizeof(ws->jitter));
     *out = ws;
     return 0;
 }
 
-static void reaper_closed(uv_handle_t *handle)
-{
-    struct ws *ws = handle->data;
-
-    free(ws->out);
-    free(ws);
-}
-
-/* libwebsockets takes its context down in steps: its sockets' handles are closed in one turn of the
- * loop, its own ones in the next, and then it wants to be asked again. It does not tell when that
- * is; sooner, it would free handles that are still closing. */
-static void reap(uv_idle_t *reaper)
-{
-    struct ws *ws = reaper->data;
-
-    if (ws->context && ++ws->turns >= DESTROY_TURNS)
-        lws_context_destroy(ws->context);
-    if (!ws->context)
-        uv_close((uv_handle_t *)reaper, reaper_closed);
-}
-
 void ws_destroy(struct ws **ws)
 {
-    struct ws *dying = *ws;
-
-    if (!dying)
+    if (!*ws)
         return;
+    if ((*ws)->decoder)
+        wslay_event_context_free((*ws)->decoder);
+    free((*ws)->message.base);
+    free((*ws)->out.base);
+    free(*ws);
     *ws = NULL;
-    uv_idle_start(&dying->reaper, reap);
-    if (dying->context)
-        lws_context_destroy(dying->context);
 }
+
+const struct stream_protocol ws_protocol = {
+    .alpn = "\x08http/1.1",
+    .lost = "connection lost",
+    .recognise = request_recognise,
+    .open = ws_open,
+    .receive = ws_receive,
+    .deadline = ws_deadline,
+    .expire = ws_expire,
+    .farewell = ws_farewell,
+    .close = ws_close,
+};

@@ -415,7 +415,7 @@ TEST(shutdown_says_close_notify_to_all)
     UNTIL(&edge, streams_count(edge.streams) == 4);
     streams_close(edge.streams);
     assert_int_equal(edge.proxy.closed, 3);
-    assert_string_equal(edge.proxy.reason, "shutdown");
+    assert_string_equal(edge.proxy.reason, "server is stopping");
     for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
         assert_int_equal(client_ended(&clients[i]), CLIENT_CLOSED_PROPERLY);
         client_close(&clients[i]);

@@ -1,4 +1,4 @@
-"""ws/ through real sockets: the handshake, messages, limits, and how connections end.
+"""ws/ on tls/ through real sockets: the handshake, messages, limits, and how connections end.
 
 The server is ws_server: it echoes, or does what a message says. The client is written out here,
 byte by byte, because most of what is tested is what a proper client never sends.
@@ -253,7 +253,8 @@ def refused(server, data, kind="ws"):
 
 def test_sip_is_the_only_sub_protocol_that_comes_back(start):  # F5
     server = start()
-    for offer in ("sip", "xmpp, sip", "sip,msrp", ["msrp", "sip"], " a ,\tsip , b"):
+    for offer in ("sip", "xmpp, sip", "sip,msrp", ["msrp", "sip"], " a ,\tsip , b",
+                  "x" * 200 + ", sip", ["a", "", "b,sip"]):
         client = Client(server, Sec_WebSocket_Protocol=offer)
         assert client.headers["sec-websocket-protocol"] == "sip"
         assert client.headers["sec-websocket-accept"] == ACCEPT
@@ -262,8 +263,7 @@ def test_sip_is_the_only_sub_protocol_that_comes_back(start):  # F5
 
 
 @pytest.mark.parametrize("offer", [
-    None, "", "xmpp", "SIP", "sips", "sip/2.0", "xmpp, msrp", "sipsip", "x" * 200 + ", sip",
-    "y" * 70 + ", sip"])
+    None, "", "xmpp", "SIP", "sips", "sip/2.0", "xmpp, msrp", "sipsip", "x" * 200])
 def test_without_sip_among_the_sub_protocols_400(start, offer):  # F5 refused
     status, headers, body = refused(start(), request(Sec_WebSocket_Protocol=offer))
     assert status == 400 and headers["connection"] == "close" and b"sip" in body
@@ -305,7 +305,7 @@ def test_plain_get_is_told_what_this_is(start):  # F5
 
 REQUESTS = [
     ("HTTP/2", request(Upgrade="h2c", HTTP2_Settings="AAMAAABkAAQAAP__"), {400}),
-    ("another upgrade", request(Upgrade="TLS/1.0"), {400, 403}),
+    ("another upgrade", request(Upgrade="TLS/1.0"), {400}),
     ("version 8", request(Sec_WebSocket_Version="8"), {426}),
     ("version 14", request(Sec_WebSocket_Version="14"), {426}),
     ("no version", request(Sec_WebSocket_Version=None), {426}),
@@ -315,11 +315,22 @@ REQUESTS = [
     ("no host", request(Host=None), {400}),
     ("no connection", request(Connection=None), {400}),
     ("another connection", request(Connection="close"), {400}),
-    ("not GET", request(method="POST"), {400}),
+    ("not GET", request(method="POST"), {405}),
     ("HTTP/1.0", request().replace(b"HTTP/1.1", b"HTTP/1.0"), {400}),
-    ("CONNECT", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", {0}),
-    ("SIP", b"OPTIONS sip:a@b SIP/2.0\r\nVia: x\r\n\r\n", {0, 400, 403, 405}),
-    ("nonsense", b"\x16\x03\x01\r\n\r\n\0\0\0\r\n\r\n", {0, 403}),
+    ("CONNECT", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", {405}),
+    ("SIP", b"OPTIONS sip:a@b SIP/2.0\r\nVia: x\r\n\r\n", {400}),
+    ("HTTP/2 at once", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+    ("two keys", request(Sec_WebSocket_Key=[KEY, KEY]), {400}),
+    ("two hosts", request(Host=["a", "b"]), {400}),
+    ("a folded header", request(Origin="https://a\r\n b"), {400}),
+    ("a body", request(Content_Length="3") + b"abc", {400}),
+    ("a chunked body", request(Transfer_Encoding="chunked") + b"0\r\n\r\n", {400}),
+    ("a header without a name", request().replace(b"Upgrade:", b":"), {400}),
+    ("a blank before the colon", request().replace(b"Upgrade:", b"Upgrade :"), {400}),
+    ("NUL in a header", request(Cookie="a\0b"), {400}),
+    ("more sub-protocol lines than anybody needs",
+     request(Sec_WebSocket_Protocol=["a"] * 30 + ["sip"]), {400}),
+    ("nonsense", b"\x16\x03\x01\r\n\r\n\0\0\0\r\n\r\n", {400}),
 ]
 
 
@@ -338,12 +349,11 @@ def test_a_cookie_of_6_kb_is_no_obstacle(start):  # F5
 
 def test_a_request_larger_than_16_kb_is_refused(start):  # F7 refused
     server = start()
-    client = Client(server, upgrade=False)
-    try:
-        client.send(request(Cookie="a=" + "x" * 40000))
-    except (ConnectionResetError, BrokenPipeError):
-        pass
-    client.ended()
+    for size, expected in ((15900, 101), (40000, 431)):
+        client = Client(server, upgrade=False)
+        client.send(request(Cookie="a=" + "x" * size))
+        assert client.response()[0] == expected
+        client.socket.close()
 
 
 def test_upgrade_in_single_bytes(start):  # F5
@@ -354,16 +364,17 @@ def test_upgrade_in_single_bytes(start):  # F5
     client.echo(TEXT, "hello")
 
 
-def test_a_message_before_the_answer_to_the_upgrade_breaks_nothing(start):  # V7
-    """RFC 6455 4.1 forbids it. libwebsockets may have written over it: it arrives, or it is closed."""
+def test_a_message_right_behind_the_upgrade_request_arrives(start):  # F4
+    """RFC 6455 4.1 forbids it to clients; it is clear all the same."""
     server = start()
-    for cut in (1, 100, len(request()) - 1):
+    for cut in (1, 100, len(request()) - 1, len(request()) + 1, len(request()) + 8):
         client = Client(server, upgrade=False)
-        client.send(request()[:cut])
-        client.send(request()[cut:] + frame(TEXT, "hello"))
+        data = request() + frame(TEXT, "hello")
+        client.send(data[:cut])
+        client.send(data[cut:])
         assert client.response()[0] == 101
-        client.socket.close()
-    Client(server).echo(TEXT, "x")
+        assert client.frame() == (TEXT, b"hello")
+        client.echo(TEXT, "x")
 
 
 @pytest.mark.parametrize("kind, host, name", [
@@ -381,18 +392,6 @@ def test_flow_knows_its_transport_addresses_and_name(start, kind, host, name):
         ["open 1 WS ws 80", name, brackets % peer[:2],
          brackets % (peer[0], server.ports[kind])])
     client.echo(TEXT, "x")
-
-
-def test_routes_are_not_watched(start):
-    """libwebsockets 4.3 would close connections when an address of the machine changes."""
-    server = start()
-    folder = f"/proc/{server.process.pid}/fd"
-    sockets = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
-    with open("/proc/net/netlink", encoding="ascii") as table:
-        for row in list(table)[1:]:
-            fields = row.split()
-            if f"socket:[{fields[9]}]" in sockets:
-                assert int(fields[3], 16) == 0, row
 
 
 # Messages
@@ -498,6 +497,21 @@ def test_a_broken_frame_ends_the_connection(start, frames):  # V7
     assert server.event("closed") == "closed 1 WebSocket protocol error"
 
 
+@pytest.mark.parametrize("kind", ["ws", "wss"])
+@pytest.mark.parametrize("unmasked", [
+    frame(TEXT, "x", mask=b""), frame(PING, "x", mask=b""), frame(CLOSE, b"\x03\xe8", mask=b""),
+    frame(TEXT, mask=b""), frame(TEXT, "x" * 70000, mask=b""),
+    frame(BINARY, "a", fin=False) + frame(CONTINUATION, "b", mask=b"")],
+    ids=["text", "ping", "close", "empty", "long", "second fragment"])
+def test_an_unmasked_frame_closes_with_1002(start, pair, kind, unmasked):  # F4, RFC 6455 5.1
+    server = start(*pair, "size=100000")
+    client = Client(server, kind)
+    client.echo(TEXT, "x")
+    client.send(unmasked + frame(TEXT, "not heard any more"))
+    assert client.closed() == 1002
+    assert server.event("closed") == "closed 1 WebSocket protocol error"
+
+
 def test_nothing_that_comes_in_breaks_the_server(start):  # V7
     import random
     server = start("size=4096")
@@ -534,7 +548,7 @@ def test_an_idle_connection_is_pinged_and_lives_while_it_answers(start):  # F8
     client.echo(TEXT, "x")
     for _ in range(3):
         opcode, payload = client.frame()
-        assert opcode == PING and payload
+        assert opcode == PING
         client.send(frame(PONG, payload))
     client.echo(TEXT, "y")
 

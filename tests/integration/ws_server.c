@@ -1,10 +1,11 @@
-/* What tests/integration/test_ws.py talks to: ws/ on a real loop, and in place of proxy/ one that
- * does what a message says.
+/* What tests/integration/test_ws.py talks to: tls/ and ws/ on a real loop, and in place of proxy/
+ * one that does what a message says.
  *
  *   ws_server [chain.pem key.pem] [KEY=VALUE ...]
  *
  * It prints the ports it listens on ("ws PORT", "wss PORT"), then an event a line ("open 1 WS ...",
- * "closed 1 REASON"). End of its standard input: ws_close(), then all is taken down and checked. */
+ * "closed 1 REASON"). End of its standard input: streams_close(), then all is taken down and
+ * checked. */
 #include <arpa/inet.h>
 #include <assert.h>
 #include <dirent.h>
@@ -15,13 +16,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <libwebsockets.h>
-
 #include "proxy/log.h"
 #include "tls/socket.h"
+#include "tls/stream.h"
 #include "ws/ws.h"
 
-enum { LISTENERS = 4, TEXT_SIZE = 256 };
+enum { LISTENERS = 8, TEXT_SIZE = 256 };
 
 struct flow {
     struct flow_options options;
@@ -31,7 +31,7 @@ struct flow {
 struct port {
     uv_poll_t poll;
     int fd;
-    bool tls;
+    struct conf_listener listener;
 };
 
 static struct {
@@ -40,6 +40,7 @@ static struct {
     uv_poll_t input;
     struct timers *timers;
     struct ws *ws;
+    struct streams *streams;
     struct certificates *certificates;
     struct port ports[LISTENERS];
     unsigned port_count, flows, flows_max;
@@ -143,6 +144,27 @@ int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t n
     return 0;
 }
 
+/* A message is a line here. */
+ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t *scanned,
+                             uint64_t now)
+{
+    char *end = memchr(bytes, '\n', len);
+    size_t taken = end ? (size_t)(end + 1 - bytes) : 0;
+
+    (void)scanned, (void)now;
+    if (taken == 2 && bytes[0] == '\r') /* half a ping, or a pong */
+        return 2;
+    if (taken)
+        answer(flow, (struct str){bytes, taken});
+    return (ssize_t)taken;
+}
+
+const char *flow_name(const struct flow *flow)
+{
+    (void)flow;
+    return "0.0";
+}
+
 /* In place of the worker ----------------------------------------------------------------------- */
 
 static void timers_changed(void *context);
@@ -179,10 +201,10 @@ static void accept_one(uv_poll_t *poll, int status, int events)
     getsockname(fd, &local.sa, &local_len);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     atomic_fetch_add(&server.connections, 1);
-    ws_accept(server.ws, port->tls, fd, &peer.sa, &local.sa);
+    streams_accept(server.streams, &port->listener, fd, &peer.sa, &local.sa);
 }
 
-static void listen_on(const char *name, const char *address, bool tls)
+static void listen_on(const char *name, const char *address, enum conf_listener_kind kind)
 {
     struct port *port = &server.ports[server.port_count++];
     union conf_sockaddr sa = {0};
@@ -191,7 +213,7 @@ static void listen_on(const char *name, const char *address, bool tls)
     if (uv_ip4_addr(address, 0, &sa.in))
         uv_ip6_addr(address, 0, &sa.in6);
     port->fd = socket(sa.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    port->tls = tls;
+    port->listener.kind = kind;
     if (bind(port->fd, &sa.sa, socket_len(&sa.sa)) < 0 || listen(port->fd, 128) < 0) {
         printf("%s 0\n", name); /* no IPv6 here */
         close(port->fd);
@@ -220,7 +242,7 @@ static void stop(uv_poll_t *input, int status, int events)
     uv_close((uv_handle_t *)input, NULL);
     for (unsigned i = 0; i < server.port_count; i++)
         uv_close((uv_handle_t *)&server.ports[i].poll, port_closed);
-    ws_close(server.ws);
+    streams_close(server.streams);
     server.stopping = true;
 }
 
@@ -277,16 +299,11 @@ static void set(const char *key, char *value)
         origins[conf.websocket.origin_count++] = value;
 }
 
-/* libwebsockets 4.3 keeps one descriptor of its context open for ever. */
-static int descriptors_lost(void)
-{
-    return (LWS_LIBRARY_VERSION_NUMBER) >= 4002000 ? 1 : 0;
-}
-
 static int take_down(int descriptors_before)
 {
     int err;
 
+    streams_destroy(&server.streams);
     ws_destroy(&server.ws);
     uv_close((uv_handle_t *)&server.timer, NULL);
     uv_run(&server.loop, UV_RUN_DEFAULT);
@@ -294,18 +311,18 @@ static int take_down(int descriptors_before)
     timers_destroy(&server.timers);
     certificates_free(&server.certificates);
     printf("end loop=%d connections=%u flows=%u descriptors=%d\n", err,
-           atomic_load(&server.connections), server.flows,
-           descriptors() - descriptors_before - descriptors_lost());
+           atomic_load(&server.connections), server.flows, descriptors() - descriptors_before);
     return err;
 }
 
 int main(int argc, char **argv)
 {
-    struct ws_options options = {
+    struct streams_options options = {
         .loop = &server.loop,
         .timers_changed = timers_changed,
         .conf = &conf,
         .connections = &server.connections,
+        .websocket = &ws_protocol,
     };
     int before, arg = 1;
 
@@ -321,7 +338,6 @@ int main(int argc, char **argv)
         set(key, value);
     }
 
-    ws_init();
     uv_loop_init(&server.loop); /* the first loop of a process leaves two descriptors open */
     uv_loop_close(&server.loop);
     before = descriptors();
@@ -331,19 +347,25 @@ int main(int argc, char **argv)
         return 1;
     options.timers = server.timers;
     options.certificates = server.certificates;
-    if (ws_create(&options, &server.ws))
+    if (ws_create(&conf, &server.ws))
         return 1;
-    listen_on("ws", "127.0.0.1", false);
-    listen_on("ws6", "::1", false);
-    listen_on("ws46", "::", false); /* IPv4 comes as ::ffff:127.0.0.1 */
-    if (server.certificates)
-        listen_on("wss", "127.0.0.1", true);
+    options.websocket_context = server.ws;
+    if (streams_create(&options, &server.streams))
+        return 1;
+    listen_on("ws", "127.0.0.1", CONF_WS);
+    listen_on("ws6", "::1", CONF_WS);
+    listen_on("ws46", "::", CONF_WS); /* IPv4 comes as ::ffff:127.0.0.1 */
+    listen_on("tcp+ws", "127.0.0.1", CONF_TCP_WS);
+    if (server.certificates) {
+        listen_on("wss", "127.0.0.1", CONF_WSS);
+        listen_on("tls+wss", "127.0.0.1", CONF_TLS_WSS);
+    }
     fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK);
     uv_poll_init(&server.loop, &server.input, STDIN_FILENO);
     uv_poll_start(&server.input, UV_READABLE, stop);
     printf("ready\n");
 
-    while (!server.stopping || ws_count(server.ws))
+    while (!server.stopping || streams_count(server.streams))
         uv_run(&server.loop, UV_RUN_ONCE);
     return take_down(before);
 }

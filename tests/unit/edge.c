@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint8_t KEYS[1][32] = {{7}};
 static char *FROM_CLIENTS[] = {"P-Asserted-Identity", "Remote-Party-ID",
                                "P-Access-Network-Info;network-provided"};
 static char *TO_CLIENTS[] = {"P-Charging-Vector"};
@@ -98,6 +97,8 @@ void edge_setup(struct edge *edge, bool contact_path)
     memset(edge, 0, sizeof(*edge));
     sip_values_init();
     edge->now = 1000000;
+    edge->token_key = 7;
+    edge->instance = 12345;
     edge->conf = (struct conf){
         .domain = "sip.test",
         .backends = &BACKEND,
@@ -128,15 +129,16 @@ void edge_start(struct edge *edge)
     proxy_destroy(&edge->proxy);
     timers_destroy(&edge->timers);
     assert_int_equal(timers_create(edge->now, &edge->timers), 0);
+    const uint8_t keys[1][32] = {{edge->token_key}};
     struct proxy_options options = {
         .conf = &edge->conf,
         .core = &edge->view,
         .worker = 2,
         .timers = edge->timers,
         .flows_max = EDGE_CLIENTS,
-        .token_keys = KEYS,
+        .token_keys = keys,
         .token_key_count = 1,
-        .instance = 12345,
+        .instance = edge->instance,
         .core_send = core_send,
         .context = edge,
     };

@@ -39,6 +39,8 @@ struct edge {
     struct timers *timers;
     struct proxy *proxy;
     uint64_t now;
+    uint8_t token_key; /* its first byte */
+    uint32_t instance;
     struct inbox core;
     struct client clients[EDGE_CLIENTS];
     struct core_addr pbx; /* where core messages come from */

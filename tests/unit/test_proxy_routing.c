@@ -1,11 +1,13 @@
 /* Where messages go, and how they find back, through the whole proxy (rules R). */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "calls.h"
 
-static void register_goes_to_the_backend_with_a_masked_contact(void **state) /* R2, R6, R9 */
+static void register_goes_to_the_backend_with_a_masked_contact(
+    void **state) /* R2, R6 to core, R9, R9 refused */
 {
     (void)state;
     assert_int_equal(
@@ -25,7 +27,7 @@ static void register_goes_to_the_backend_with_a_masked_contact(void **state) /* 
     assert_true(edge.core.to[0].in.sin_addr.s_addr == edge.pbx.in.sin_addr.s_addr);
 }
 
-static void register_200_gives_the_client_its_own_contact_back(void **state) /* R6, R10 */
+static void register_200_gives_the_client_its_own_contact_back(void **state) /* R6 to access, R10 */
 {
     (void)state;
     char contact[1024], more[1200];
@@ -58,7 +60,7 @@ static void register_with_path_names_the_flow(void **state) /* R5, R9 */
     assert_string_equal(header_of(sent, "Supported", 1), "path");
 }
 
-static void the_top_via_gets_received_and_rport(void **state) /* R1, M3 */
+static void the_top_via_gets_received_and_rport(void **state) /* R1 to core, M3 */
 {
     (void)state;
     edge_from_client(alice, REGISTER("Contact: *\nExpires: 0"));
@@ -72,7 +74,7 @@ static void the_top_via_gets_received_and_rport(void **state) /* R1, M3 */
     assert_string_equal(header_of(sent, "Contact", 0), "*");
 }
 
-static void a_forged_received_is_replaced(void **state) /* R1 */
+static void a_forged_received_is_replaced(void **state) /* R1 to core refused */
 {
     (void)state;
     edge_from_client(alice, "OPTIONS sip:bob@sip.test SIP/2.0\n"
@@ -83,7 +85,8 @@ static void a_forged_received_is_replaced(void **state) /* R1 */
                         "SIP/2.0/TLS x:1;branch=z9hG4bKo;received=192.0.2.7;rport=50000");
 }
 
-static void invite_gets_100_and_two_record_routes(void **state) /* T2, R3, R6 */
+static void invite_gets_100_and_two_record_routes(
+    void **state) /* T2 to core, T2 refused, R3 to core, R6 to core */
 {
     (void)state;
     edge_from_client(alice, INVITE(""));
@@ -105,7 +108,7 @@ static void invite_gets_100_and_two_record_routes(void **state) /* T2, R3, R6 */
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 180 Ringing");
 }
 
-static void a_token_leads_to_its_flow_or_nowhere(void **state) /* R7 */
+static void a_token_leads_to_its_flow_or_nowhere(void **state) /* R7, R7 refused */
 {
     (void)state;
     char uri[1024], forged[1024];
@@ -135,7 +138,7 @@ static void a_token_leads_to_its_flow_or_nowhere(void **state) /* R7 */
     assert_int_equal(bob->inbox.count, 0);
 }
 
-static void the_path_leads_to_the_flow(void **state) /* R5, R7, R4 */
+static void the_path_leads_to_the_flow(void **state) /* R3 to access, R5, R7, R4 */
 {
     (void)state;
     char path[256];
@@ -159,7 +162,7 @@ static void the_path_leads_to_the_flow(void **state) /* R5, R7, R4 */
     assert_non_null(strstr(header_of(got, "Record-Route", 1), "@10.0.0.2:5060;lr>"));
 }
 
-static void a_stranger_on_the_core_side_is_dropped(void **state) /* R8 */
+static void a_stranger_on_the_core_side_is_dropped(void **state) /* R8 refused */
 {
     (void)state;
     char uri[1024];
@@ -178,7 +181,8 @@ static void options_to_the_edge_itself_is_answered(void **state)
     assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 200 OK");
 }
 
-static void requests_in_a_dialog_follow_their_route(void **state) /* R4, R11, T3 */
+static void
+requests_in_a_dialog_follow_their_route(void **state) /* R4 to core, R11 to core, T3 to core */
 {
     (void)state;
     char routes[2048];
@@ -194,7 +198,7 @@ static void requests_in_a_dialog_follow_their_route(void **state) /* R4, R11, T3
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
 }
 
-static void a_route_or_uri_elsewhere_is_refused(void **state) /* R2, R4 */
+static void a_route_or_uri_elsewhere_is_refused(void **state) /* R2, R2 refused, R4 refused */
 {
     (void)state;
     char routes[2048], foreign[4096];
@@ -221,7 +225,7 @@ static void a_route_or_uri_elsewhere_is_refused(void **state) /* R2, R4 */
     assert_string_equal(header_of(inbox_last(&edge.core), "Route", 0), "");
 }
 
-static void a_forged_route_token_is_refused(void **state) /* R4, R7 */
+static void a_forged_route_token_is_refused(void **state) /* R4 refused, R7 refused */
 {
     (void)state;
     char routes[2048];
@@ -236,7 +240,7 @@ static void a_forged_route_token_is_refused(void **state) /* R4, R7 */
     assert_int_equal(edge.core.count, 0);
 }
 
-static void strict_routers_are_repaired(void **state) /* R4, RFC 3261 16.4 */
+static void strict_routers_are_repaired(void **state) /* R4 to core, RFC 3261 16.4 */
 {
     (void)state;
     char routes[2048], first[512], second[512], strict[1024];
@@ -284,7 +288,7 @@ static void a_dialog_follows_its_client_to_a_new_connection(void **state) /* R7 
     assert_non_null(strstr(inbox_last(&bob->inbox), "NOTIFY sip:bob@x.invalid;transport=ws "));
 }
 
-static void responses_of_a_client_have_masked_contacts(void **state) /* R6 */
+static void responses_of_a_client_have_masked_contacts(void **state) /* R6 to core */
 {
     (void)state;
     char uri[1024], invite[8192];
@@ -324,6 +328,356 @@ static void between_clients_of_one_edge_it_goes_through_the_core_address(void **
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
 }
 
+/* ---- the way back (R1) ---- */
+
+static void
+a_request_of_the_core_gets_its_address_too(void **state) /* R1 to access, R1 to access refused */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge,
+                   "MESSAGE %s SIP/2.0\n"
+                   "Via: SIP/2.0/UDP pbx.invalid:5999;received=9.9.9.9;branch=z9hG4bKr;rport=1\n"
+                   "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>\n"
+                   "Call-ID: r\nCSeq: 1 MESSAGE",
+                   uri);
+    assert_string_equal(
+        header_of(inbox_last(&bob->inbox), "Via", 1),
+        "SIP/2.0/UDP pbx.invalid:5999;branch=z9hG4bKr;received=10.0.0.5;rport=5060");
+    /* the response goes where the request came from, not where sent-by says */
+    edge_from_client(bob, "%s", response_to(inbox_last(&bob->inbox), "200 OK", "b", NULL));
+    assert_true(core_addr_eq(&edge.core.to[edge.core.count - 1], &edge.pbx));
+}
+
+static void without_rport_the_core_is_answered_at_its_sent_by(void **state) /* R1 to access */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge,
+                   "MESSAGE %s SIP/2.0\nVia: SIP/2.0/UDP pbx.invalid:5999;branch=z9hG4bKr\n"
+                   "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>\n"
+                   "Call-ID: r\nCSeq: 1 MESSAGE",
+                   uri);
+    edge_from_client(bob, "%s", response_to(inbox_last(&bob->inbox), "200 OK", "b", NULL));
+    assert_int_equal(ntohs(edge.core.to[edge.core.count - 1].in.sin_port), 5999);
+    assert_true(edge.core.to[edge.core.count - 1].in.sin_addr.s_addr ==
+                edge.pbx.in.sin_addr.s_addr);
+}
+
+/* ---- what is recorded, and what is not (R3, R5) ---- */
+
+static void only_what_opens_a_dialog_is_recorded(void **state) /* R3 refused, R5 refused */
+{
+    static const struct {
+        const char *method, *tag;
+        bool recorded;
+    } cases[] = {
+        {"INVITE",    "",       true },
+        {"SUBSCRIBE", "",       true },
+        {"REFER",     "",       true },
+        {"REGISTER",  "",       false},
+        {"MESSAGE",   "",       false},
+        {"OPTIONS",   "",       false},
+        {"PUBLISH",   "",       false},
+        {"INVITE",    ";tag=b", false},
+        {"BYE",       ";tag=b", false},
+        {"SUBSCRIBE", ";tag=b", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        for (int to_core = 0; to_core < 2; to_core++) {
+            char text[1024];
+
+            snprintf(text, sizeof(text),
+                     "%s $ SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKd#\nFrom: <sip:a@b>;tag=a\n"
+                     "To: <sip:bob@sip.test>%s\nCall-ID: d#\nCSeq: 1 %s\nContent-Length: 0\n%s\n",
+                     cases[i].method, cases[i].tag, cases[i].method,
+                     to_core && cases[i].tag[0] ? "Route: <sip:10.0.0.5;lr>\n" : "");
+            const char *sent = cross(to_core, text).passed;
+            assert_memory_equal(sent, cases[i].method, strlen(cases[i].method));
+            for (unsigned nth = 0; nth < 2; nth++)
+                assert_int_equal(header_of(sent, "Record-Route", nth)[0] != '\0',
+                                 cases[i].recorded);
+            assert_string_equal(header_of(sent, "Path", 0), "");
+        }
+}
+
+static void path_is_for_register_and_ob_for_outbound_alone(void **state) /* R5 refused, R9 */
+{
+    (void)state;
+    edge_from_client(alice, REGISTER("Contact: <sip:alice@client.invalid;transport=ws>"));
+    const char *path = header_of(inbox_last(&edge.core), "Path", 0);
+    assert_non_null(strstr(path, "@10.0.0.2:5060;lr>"));
+    assert_string_equal(header_of(inbox_last(&edge.core), "Supported", 0), "path");
+    edge_from_client(alice, REQUEST("MESSAGE", "Supported: outbound"));
+    assert_string_equal(header_of(inbox_last(&edge.core), "Path", 0), "");
+    assert_string_equal(header_of(inbox_last(&edge.core), "Supported", 1), "");
+    edge_from_client(alice, INVITE("Supported: outbound, path"));
+    assert_string_equal(header_of(inbox_last(&edge.core), "Path", 0), "");
+}
+
+/* ---- Contacts (R6) ---- */
+
+static void a_request_uri_is_restored_as_the_client_wrote_it(void **state) /* R6 to access */
+{
+    static const char *const contacts[] = {
+        "sip:bob@x.invalid;transport=ws",
+        "sips:bob@x.invalid",
+        "sip:b%6Fb:pw@[2001:db8::7]:5061;ob;x=y",
+        "sip:x.invalid:65535;lr;maddr=10.0.0.1;ttl=5",
+        "sip:bob@x.invalid;flow=mine?Subject=x",
+        "SIP:+1(555)@x.invalid;transport=TLS",
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(contacts); i++) {
+        char uri[2048];
+
+        edge_from_client(bob,
+                         "REGISTER sip:sip.test SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKc%zu\n"
+                         "From: <sip:bob@sip.test>;tag=a\nTo: <sip:bob@sip.test>\n"
+                         "Call-ID: c\nCSeq: 1 REGISTER\nContact: <%s>;q=0.7;+sip.instance=\"<u>\"",
+                         i, contacts[i]);
+        const char *masked = header_of(inbox_last(&edge.core), "Contact", 0);
+        assert_non_null(strstr(masked, ">;q=0.7;+sip.instance=\"<u>\""));
+        assert_non_null(strstr(masked, "10.0.0.2:5060"));
+        for (const char *const *hidden = (const char *[]){"transport", "maddr", "x.invalid", "ttl",
+                                                          "2001", "flow=mine", NULL};
+             *hidden; hidden++)
+            assert_null(strstr(masked, *hidden));
+        snprintf(uri, sizeof(uri), "%s", between(masked, "<", ">"));
+        inbox_take(&edge.core);
+        edge_from_core(&edge,
+                       "OPTIONS %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bKo%zu;rport\n"
+                       "From: <sip:p@sip.test>;tag=p\nTo: <sip:bob@sip.test>\nCall-ID: o\n"
+                       "CSeq: 1 OPTIONS",
+                       uri, i);
+        assert_string_equal(between(inbox_last(&bob->inbox), "OPTIONS ", " SIP/2.0"), contacts[i]);
+    }
+}
+
+static void contacts_that_are_not_ours_stay_what_they_are(void **state) /* R6 refused */
+{
+    (void)state;
+    char masked[1024], forged[1024], more[4096], request[8192];
+
+    edge_from_client(alice, REGISTER("Contact: <sip:alice@client.invalid>"));
+    snprintf(request, sizeof(request), "%s", inbox_last(&edge.core));
+    snprintf(masked, sizeof(masked), "%s", header_of(request, "Contact", 0));
+    snprintf(forged, sizeof(forged), "%s", masked);
+    char *token = strstr(forged, "flow=") + 7;
+    *token = *token == 'A' ? 'B' : 'A';
+    snprintf(more, sizeof(more),
+             "Contact: <sip:desk@10.0.0.77>;q=0.3\nContact: %s\nContact: "
+             "<sip:x@10.0.0.2;flow=short>\nContact: %s",
+             forged, masked);
+    edge_from_core(&edge, "%s", response_to(request, "200 OK", "r", more));
+    const char *answer = inbox_last(&alice->inbox);
+    assert_string_equal(header_of(answer, "Contact", 0), "<sip:desk@10.0.0.77>;q=0.3");
+    assert_string_equal(header_of(answer, "Contact", 1), forged);
+    assert_string_equal(header_of(answer, "Contact", 2), "<sip:x@10.0.0.2;flow=short>");
+    assert_string_equal(header_of(answer, "Contact", 3), "<sip:alice@client.invalid>");
+
+    /* the core's own, and those of a redirection, which name others */
+    edge_from_core(&edge, FROM_PBX("INVITE", masked_contact(bob, "bob"),
+                                   "Contact: <sip:pbx@10.0.0.5;transport=udp>\n"));
+    snprintf(request, sizeof(request), "%s", inbox_last(&bob->inbox));
+    assert_string_equal(header_of(request, "Contact", 0), "<sip:pbx@10.0.0.5;transport=udp>");
+    edge_from_client(bob, "%s",
+                     response_to(request, "302 Moved Temporarily", "b",
+                                 "Contact: <sip:carol@elsewhere.test>;q=0.5, <tel:+15551234>"));
+    assert_string_equal(header_of(inbox_last(&edge.core), "Contact", 0),
+                        "<sip:carol@elsewhere.test>;q=0.5");
+    assert_string_equal(header_of(inbox_last(&edge.core), "Contact", 1), "<tel:+15551234>");
+}
+
+/* ---- tokens (R7, R8) ---- */
+
+/* Another run of the program, or another edge, at the same address. */
+static const char *contact_of_another(uint8_t key, uint32_t instance)
+{
+    static struct edge other;
+    static char uri[1024];
+
+    edge_setup(&other, false);
+    other.token_key = key;
+    other.instance = instance;
+    edge_start(&other);
+    struct client *client = edge_client(&other, 1, "WSS");
+    edge_from_client(client, "REGISTER sip:sip.test SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKx\n"
+                             "From: <sip:bob@sip.test>;tag=a\nTo: <sip:bob@sip.test>\nCall-ID: x\n"
+                             "CSeq: 1 REGISTER\nContact: <sip:bob@x.invalid>");
+    snprintf(uri, sizeof(uri), "%s",
+             between(header_of(inbox_last(&other.core), "Contact", 0), "<", ">"));
+    edge_teardown(&other);
+    return uri;
+}
+
+static void a_token_of_another_edge_or_another_run_leads_nowhere(void **state) /* R7 refused */
+{
+    (void)state;
+    edge_from_core(&edge, FROM_PBX("MESSAGE", contact_of_another(7, 54321), ""));
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 430 Flow Failed");
+    edge_from_core(&edge, FROM_PBX("INFO", contact_of_another(8, 12345), ""));
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 403 Forged Flow Token");
+    assert_int_equal(bob->inbox.count, 0);
+    edge.conf.flow_gone_status = 410;
+    edge_from_core(&edge, FROM_PBX("NOTIFY", contact_of_another(7, 54321), ""));
+    assert_memory_equal(inbox_last(&edge.core), "SIP/2.0 410 ", 12);
+}
+
+static void a_route_may_not_name_one_flow_and_the_uri_another(void **state) /* R7 */
+{
+    (void)state;
+    char routes[2048], uri[1024];
+
+    call_up(routes);
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge,
+                   "INFO %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bKn;rport\n"
+                   "%sFrom: <sip:b@sip.test>;tag=n\nTo: <sip:bob@sip.test>;tag=a\n"
+                   "Call-ID: n\nCSeq: 2 INFO",
+                   uri, routes);
+    assert_int_equal(bob->inbox.count, 0); /* the route decides: it is the dialog's */
+    assert_int_equal(alice->inbox.count, 1);
+}
+
+static void a_backend_may_send_from_another_port(void **state) /* R8 */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge.pbx.in.sin_port = htons(40000);
+    edge_from_core(&edge, FROM_PBX("OPTIONS", uri, ""));
+    assert_int_equal(bob->inbox.count, 1);
+    assert_int_equal(proxy_counters(edge.proxy)->dropped_foreign, 0);
+}
+
+/* ---- what passes in the 200 to REGISTER (R10) ---- */
+
+static void
+flow_timer_is_added_where_it_is_missing_and_asked_for_alone(void **state) /* R10, R10 refused */
+{
+    static const struct {
+        const char *supported, *status, *more, *timer;
+    } cases[] = {
+        {"Supported: outbound", "200 OK",           "Require: outbound",                    "120"},
+        {"Supported: outbound", "200 OK",           "Require: outbound\nFlow-Timer: 33",    "33" },
+        {"Supported: path",     "200 OK",           "Contact: <sip:a@b;gr>;pub-gruu=\"x\"", ""   },
+        {"Supported: outbound", "401 Unauthorized", "WWW-Authenticate: Digest realm=\"x\"", ""   },
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        edge_from_client(alice,
+                         "REGISTER sip:sip.test SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKt%zu\n"
+                         "From: <sip:a@sip.test>;tag=a\nTo: <sip:a@sip.test>\nCall-ID: t\n"
+                         "CSeq: 1 REGISTER\nContact: <sip:a@x.invalid>\n%s",
+                         i, cases[i].supported);
+        edge_from_core(&edge, "%s",
+                       response_to(inbox_last(&edge.core), cases[i].status, "r", cases[i].more));
+        const char *answer = inbox_last(&alice->inbox);
+        assert_string_equal(header_of(answer, "Flow-Timer", 0), cases[i].timer);
+        assert_string_equal(header_of(answer, "Flow-Timer", 1), "");
+        if (strncmp(cases[i].more, "Contact", 7) != 0)
+            assert_non_null(strstr(answer, between(cases[i].more, "", ":")));
+        else
+            assert_string_equal(header_of(answer, "Contact", 0), "<sip:a@b;gr>;pub-gruu=\"x\"");
+    }
+}
+
+/* ---- all methods (R4, R11) ---- */
+
+/* Every method in the dialog of a call that rings or is up, each with its answer back. */
+static void check_methods(bool to_core, const char *uri, const char *routes)
+{
+    static const char *const methods[] = {"PRACK",   "UPDATE",    "INFO",    "REFER",  "NOTIFY",
+                                          "MESSAGE", "SUBSCRIBE", "PUBLISH", "INVITE", "BYE"};
+    struct inbox *sender = to_core ? &alice->inbox : &edge.core;
+    struct inbox *receiver = to_core ? &edge.core : &alice->inbox;
+
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        static unsigned serial;
+        char text[4096], answer[4096];
+
+        inbox_take(sender);
+        inbox_take(receiver);
+        serial++;
+        snprintf(text, sizeof(text),
+                 "%s %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bKall%u;rport\n"
+                 "%sFrom: <sip:%s@sip.test>;tag=%s\nTo: <sip:%s@sip.test>;tag=%s\n"
+                 "Call-ID: call1\nCSeq: %u %s\nMax-Forwards: 70",
+                 methods[i], uri, serial, routes, to_core ? "alice" : "bob", to_core ? "a" : "b",
+                 to_core ? "bob" : "alice", to_core ? "b" : "a", serial + 10, methods[i]);
+        if (to_core)
+            edge_from_client(alice, "%s", text);
+        else
+            edge_from_core(&edge, "%s", text);
+        const char *sent = inbox_last(receiver);
+        if (strncmp(sent, methods[i], strlen(methods[i])) != 0)
+            fail_msg("%s: %s%s", methods[i], sent, inbox_last(sender));
+        assert_string_equal(between(sent, " ", " SIP/2.0"),
+                            to_core ? uri : "sip:alice@client.invalid");
+        assert_string_equal(header_of(sent, "Route", 0), "");
+        snprintf(answer, sizeof(answer), "%s", response_to(sent, "200 OK", NULL, NULL));
+        if (to_core)
+            edge_from_core(&edge, "%s", answer);
+        else
+            edge_from_client(alice, "%s", answer);
+        assert_string_equal(start_line(inbox_last(sender)), "SIP/2.0 200 OK");
+        assert_string_equal(header_of(inbox_last(sender), "Via", 1), "");
+    }
+}
+
+static void all_methods_follow_a_dialog_early_or_not(
+    void **state) /* R4 to core, R4 to access, R11 to core, R11 to access */
+{
+    (void)state;
+    char invite[8192], contact[1024], to_core[2048], to_access[2048];
+
+    edge_from_client(alice, "INVITE sip:bob@sip.test SIP/2.0\n"
+                            "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKinv1;rport\n"
+                            "From: <sip:alice@sip.test>;tag=a\nTo: <sip:bob@sip.test>\n"
+                            "Call-ID: call1\nCSeq: 1 INVITE\nContact: <sip:alice@client.invalid>");
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    const char *masked = header_of(invite, "Contact", 0);
+    snprintf(contact, sizeof(contact), "%s", masked[0] == '<' ? between(masked, "<", ">") : masked);
+    /* the callee's route set is the order of the Record-Routes, the caller's the reverse */
+    snprintf(to_access, sizeof(to_access), "Route: %s\nRoute: %s\n",
+             header_of(invite, "Record-Route", 0), header_of(invite, "Record-Route", 1));
+    snprintf(to_core, sizeof(to_core), "Route: %s\nRoute: %s\n",
+             header_of(invite, "Record-Route", 1), header_of(invite, "Record-Route", 0));
+    for (int up = 0; up < 2; up++) {
+        edge_from_core(&edge, "%s",
+                       response_to(invite, up ? "200 OK" : "183 Session Progress", "b",
+                                   "Contact: <sip:bob@10.0.0.5:5060>\nRSeq: 1\nRequire: 100rel"));
+        check_methods(true, "sip:bob@10.0.0.5:5060", to_core);
+        check_methods(false, contact, to_access);
+    }
+}
+
+static void what_a_dialog_has_to_have_and_what_not(void **state) /* R4 refused, R7 refused */
+{
+    (void)state;
+    char routes[2048], mixed[4096];
+
+    call_up(routes);
+    /* a flow of its own behind ours: where this goes is not a client's to say */
+    snprintf(mixed, sizeof(mixed), "%sRoute: <sip:10.0.0.99:5060;lr>\n", routes);
+    edge_from_client(alice, IN_DIALOG("INFO", "3"), "sip:bob@10.0.0.5:5060", mixed);
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 403 Route Is No Backend");
+    edge_from_client(alice, IN_DIALOG("UPDATE", "4"), "sip:bob@10.0.0.5:5061", routes);
+    assert_memory_equal(inbox_last(&alice->inbox), "SIP/2.0 403 ", 12); /* another port */
+    edge_from_client(alice, IN_DIALOG("NOTIFY", "5"), "tel:+15551234", routes);
+    assert_memory_equal(inbox_last(&alice->inbox), "SIP/2.0 403 ", 12);
+    edge_from_client(alice, IN_DIALOG("PRACK", "6"), "sip:bob@10.0.0.5:5060", "Route: <x\n");
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 400 Bad Route");
+    assert_int_equal(edge.core.count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +700,19 @@ int main(void)
         MASK(a_dialog_follows_its_client_to_a_new_connection),
         MASK(responses_of_a_client_have_masked_contacts),
         MASK(between_clients_of_one_edge_it_goes_through_the_core_address),
+        MASK(a_request_of_the_core_gets_its_address_too),
+        MASK(without_rport_the_core_is_answered_at_its_sent_by),
+        MASK(only_what_opens_a_dialog_is_recorded),
+        PATH(path_is_for_register_and_ob_for_outbound_alone),
+        MASK(a_request_uri_is_restored_as_the_client_wrote_it),
+        MASK(contacts_that_are_not_ours_stay_what_they_are),
+        MASK(a_token_of_another_edge_or_another_run_leads_nowhere),
+        MASK(a_route_may_not_name_one_flow_and_the_uri_another),
+        MASK(a_backend_may_send_from_another_port),
+        MASK(flow_timer_is_added_where_it_is_missing_and_asked_for_alone),
+        MASK(all_methods_follow_a_dialog_early_or_not),
+        PATH(all_methods_follow_a_dialog_early_or_not),
+        MASK(what_a_dialog_has_to_have_and_what_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

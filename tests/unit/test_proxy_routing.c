@@ -425,12 +425,9 @@ static void path_is_for_register_and_ob_for_outbound_alone(void **state) /* R5 r
 static void a_request_uri_is_restored_as_the_client_wrote_it(void **state) /* R6 to access */
 {
     static const char *const contacts[] = {
-        "sip:bob@x.invalid;transport=ws",
-        "sips:bob@x.invalid",
-        "sip:b%6Fb:pw@[2001:db8::7]:5061;ob;x=y",
-        "sip:x.invalid:65535;lr;maddr=10.0.0.1;ttl=5",
-        "sip:bob@x.invalid;flow=mine?Subject=x",
-        "SIP:+1(555)@x.invalid;transport=TLS",
+        "sip:bob@x.invalid;transport=ws",         "sips:bob@x.invalid",
+        "sip:b%6Fb:pw@[2001:db8::7]:5061;ob;x=y", "sip:x.invalid:65535;lr;maddr=10.0.0.1;ttl=5",
+        "sip:bob@x.invalid;flow=mine?Subject=x",  "SIP:+1(555)@x.invalid;transport=TLS",
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(contacts); i++) {

@@ -6,7 +6,8 @@
 #include "calls.h"
 #include "check.h"
 
-static void requests_to_the_core_are_retransmitted(void **state) /* T1 */
+static void requests_to_the_core_are_retransmitted(
+    void **state) /* T1 to core, T5 to core refused: never a 408 */
 {
     (void)state;
     uint64_t start = edge.now;
@@ -23,7 +24,7 @@ static void requests_to_the_core_are_retransmitted(void **state) /* T1 */
     assert_int_equal(proxy_sizes(edge.proxy).transactions, 0);
 }
 
-static void an_invite_without_answer_gets_408(void **state) /* T5 */
+static void an_invite_without_answer_gets_408(void **state) /* T5 to core */
 {
     (void)state;
     edge_from_client(alice, INVITE(""));
@@ -33,7 +34,7 @@ static void an_invite_without_answer_gets_408(void **state) /* T5 */
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 408 Request Timeout");
 }
 
-static void timer_c_cancels_and_ends_in_408(void **state) /* T5 */
+static void timer_c_cancels_and_ends_in_408(void **state) /* T5 to core */
 {
     (void)state;
     char invite[8192];
@@ -52,7 +53,7 @@ static void timer_c_cancels_and_ends_in_408(void **state) /* T5 */
     assert_string_equal(start_line(inbox_last(&edge.core)), "ACK sip:bob@sip.test SIP/2.0");
 }
 
-static void cancel_goes_on_once_a_provisional_came(void **state) /* T4, T3 */
+static void cancel_goes_on_once_a_provisional_came(void **state) /* T4 to core, T3 to core */
 {
     (void)state;
     char invite[8192], cancel[8192];
@@ -78,7 +79,7 @@ static void cancel_goes_on_once_a_provisional_came(void **state) /* T4, T3 */
     assert_string_equal(start_line(inbox_last(&edge.core)), "ACK sip:bob@sip.test SIP/2.0");
 }
 
-static void cancel_without_a_match_gets_481(void **state) /* T4 */
+static void cancel_without_a_match_gets_481(void **state) /* T4 refused */
 {
     (void)state;
     edge_from_client(alice, CANCEL);
@@ -123,7 +124,7 @@ static void a_response_to_another_request_is_none(void **state) /* V5, V7, RFC 3
     }
 }
 
-static void every_2xx_passes_and_a_late_final_does_not(void **state) /* T3 */
+static void every_2xx_passes_and_a_late_final_does_not(void **state) /* T3 to core, T3 refused */
 {
     (void)state;
     char invite[8192];
@@ -243,7 +244,7 @@ static void a_dialog_outlives_the_connection_of_its_client(void **state) /* T6 r
     assert_int_equal(edge.core.count, 0); /* no BYE: alice may come back for her call */
 }
 
-static void a_callee_that_is_gone_ends_the_request(void **state) /* R7, T6 */
+static void a_callee_that_is_gone_ends_the_request(void **state) /* R7 refused, T6 to access */
 {
     (void)state;
     char uri[1024];
@@ -271,7 +272,8 @@ static void a_retransmitted_request_is_never_forwarded_twice(void **state) /* T8
     assert_string_equal(edge.core.messages[0], edge.core.messages[1]);
 }
 
-static void a_final_to_the_core_is_repeated_until_its_ack(void **state) /* T1, T3 */
+static void
+a_final_to_the_core_is_repeated_until_its_ack(void **state) /* T1 to access, T3 to access */
 {
     (void)state;
     char uri[1024], invite[8192];
@@ -330,6 +332,204 @@ static void draining_refuses_what_is_new(void **state)
     assert_non_null(strstr(inbox_last(&edge.core), "BYE "));
 }
 
+/* ---- towards a client ---- */
+
+static void to_a_flow_nothing_is_sent_twice(void **state) /* T1 to access refused, T5 to access */
+{
+    (void)state;
+    char uri[1024], invite[8192];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, ""));
+    edge_wait(&edge, 40000);
+    assert_int_equal(inbox_take(&bob->inbox), 1);
+    assert_int_equal(edge.core.count, 0); /* T5: no 408 for it */
+
+    edge_from_core(&edge, FROM_PBX("INVITE", uri, ""));
+    edge_wait(&edge, 31999);
+    assert_int_equal(bob->inbox.count, 1);
+    assert_int_equal(inbox_take(&edge.core), 1); /* 100 */
+    edge_wait(&edge, 1);
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 408 Request Timeout");
+    edge_wait(&edge, 40000); /* the 408 is repeated to the core, as no ACK comes */
+    inbox_take(&edge.core);
+
+    /* a 486 of alice's callee goes to her once, whether or not her ACK comes */
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    inbox_take(&alice->inbox);
+    edge_from_core(&edge, "%s", response_to(invite, "486 Busy Here", "b", NULL));
+    edge_wait(&edge, 40000);
+    assert_int_equal(alice->inbox.count, 1);
+}
+
+static void an_invite_of_the_core_gets_100_at_once(void **state) /* T2 to access, T2 refused, T8 */
+{
+    (void)state;
+    char uri[1024], invite[8192];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("INVITE", uri, "Timestamp: 54.2\n"));
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 100 Trying");
+    assert_string_equal(header_of(inbox_last(&edge.core), "Timestamp", 0), "54.2");
+    assert_null(strstr(header_of(inbox_last(&edge.core), "To", 0), "tag="));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&bob->inbox));
+    inbox_take(&edge.core);
+    edge_from_client(bob, "%s", response_to(invite, "100 Trying", NULL, NULL));
+    assert_int_equal(edge.core.count, 0);
+    edge_from_core(&edge, FROM_PBX("INVITE", uri, "Timestamp: 54.2\n"));
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 100 Trying"); /* again */
+    edge_from_client(bob, "%s", response_to(invite, "180 Ringing", "b", NULL));
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 180 Ringing");
+    assert_int_equal(bob->inbox.count, 1);
+}
+
+static void a_call_of_the_core_is_answered_and_acknowledged(void **state) /* T3 to access */
+{
+    (void)state;
+    char uri[1024], invite[8192];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("INVITE", uri, ""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&bob->inbox));
+    inbox_take(&edge.core);
+    for (unsigned i = 1; i <= 3; i++) { /* bob repeats it until the ACK comes */
+        edge_from_client(bob, "%s", response_to(invite, "200 OK", "b", NULL));
+        assert_int_equal(edge.core.count, i);
+    }
+    edge_wait(&edge, 10000);
+    assert_int_equal(inbox_take(&edge.core), 3); /* and only bob does */
+    inbox_take(&bob->inbox);
+    edge_from_core(&edge,
+                   "ACK %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bKack;rport\n"
+                   "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>;tag=b\n"
+                   "Call-ID: pbx1\nCSeq: 1 ACK",
+                   uri);
+    assert_memory_equal(inbox_last(&bob->inbox), "ACK sip:bob@x.invalid;transport=ws ", 35);
+    assert_int_equal(edge.core.count, 0); /* V5: ACK has no answer */
+}
+
+static void acks_of_other_finals_go_no_further(void **state) /* T3 refused */
+{
+    (void)state;
+    char invite[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge, "%s", response_to(invite, "486 Busy Here", "b", NULL));
+    assert_memory_equal(inbox_last(&edge.core), "ACK sip:bob@sip.test SIP/2.0\r\n", 30); /* ours */
+    assert_string_equal(header_of(inbox_last(&edge.core), "Via", 0), header_of(invite, "Via", 0));
+    inbox_take(&edge.core);
+    edge_from_client(alice, "ACK sip:bob@sip.test SIP/2.0\n"
+                            "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKinv1;rport\n"
+                            "From: <sip:alice@sip.test>;tag=a\nTo: <sip:bob@sip.test>;tag=b\n"
+                            "Call-ID: call1\nCSeq: 1 ACK");
+    assert_int_equal(edge.core.count, 0);
+    edge_from_core(&edge, "%s", response_to(invite, "486 Busy Here", "b", NULL)); /* again */
+    assert_memory_equal(inbox_last(&edge.core), "ACK ", 4);
+    assert_int_equal(alice->inbox.count, 2); /* 100 and one 486 */
+}
+
+static void
+the_core_cancels_its_call_to_a_client(void **state) /* T4 to access, T4 to access refused */
+{
+    (void)state;
+    static const char cancel[] =
+        "CANCEL %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bK%s;rport\n"
+        "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>\n"
+        "Call-ID: pbx1\nCSeq: 1 CANCEL\nReason: Q.850;cause=16";
+    char uri[1024], invite[8192];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("INVITE", uri, ""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&bob->inbox));
+    edge_from_core(&edge, cancel, uri, "other"); /* another branch: another call */
+    assert_memory_equal(inbox_last(&edge.core), "SIP/2.0 481 ", 12);
+    edge_from_core(&edge, cancel, uri, "pbx1");
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 200 OK");
+    assert_int_equal(bob->inbox.count, 1); /* nothing came from bob yet */
+    edge_from_client(bob, "%s", response_to(invite, "180 Ringing", "b", NULL));
+    assert_memory_equal(inbox_last(&bob->inbox), "CANCEL sip:bob@x.invalid;transport=ws ", 38);
+    assert_string_equal(header_of(inbox_last(&bob->inbox), "Via", 0), header_of(invite, "Via", 0));
+    assert_string_equal(header_of(inbox_last(&bob->inbox), "Reason", 0), "Q.850;cause=16");
+    edge_from_client(bob, "%s", response_to(invite, "487 Request Terminated", "b", NULL));
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 487 Request Terminated");
+}
+
+/* ---- after the end (T5, T8) ---- */
+
+static void what_comes_too_late_is_not_passed_on(void **state) /* T5 refused, T5 to core refused */
+{
+    (void)state;
+    char request[8192];
+
+    edge_from_client(alice, REQUEST("MESSAGE", ""));
+    snprintf(request, sizeof(request), "%s", inbox_last(&edge.core));
+    edge_wait(&edge, 32000);
+    edge_from_core(&edge, "%s", response_to(request, "200 OK", "b", NULL));
+    assert_int_equal(alice->inbox.count, 0);
+    assert_int_equal(proxy_counters(edge.proxy)->dropped_stray, 1);
+    /* a 408 of another element is for nobody either (RFC 4320 4.2) */
+    edge_from_client(alice, "INFO sip:bob@sip.test SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKi\n"
+                            "From: <sip:a@b>;tag=a\nTo: <sip:b@b>\nCall-ID: i\nCSeq: 1 INFO");
+    edge_from_core(&edge, "%s",
+                   response_to(inbox_last(&edge.core), "408 Request Timeout", "b", NULL));
+    assert_int_equal(alice->inbox.count, 0);
+}
+
+static void a_final_in_time_is_passed_on(void **state) /* T5 to core */
+{
+    (void)state;
+    edge_from_client(alice, REQUEST("MESSAGE", ""));
+    edge_wait(&edge, 31999);
+    edge_from_core(&edge, "%s", response_to(inbox_last(&edge.core), "200 OK", "b", NULL));
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
+}
+
+static void ringing_that_goes_on_is_no_reason_to_give_up(void **state) /* T5 refused: timer C */
+{
+    (void)state;
+    char invite[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    for (unsigned i = 0; i < 10; i++) {
+        edge_from_core(&edge, "%s", response_to(invite, "180 Ringing", "b", NULL));
+        inbox_take(&edge.core);
+        inbox_take(&alice->inbox);
+        edge_wait(&edge, 170000);
+        assert_int_equal(edge.core.count + alice->inbox.count, 0);
+    }
+    edge_from_core(&edge, "%s", response_to(invite, "200 OK", "b", NULL));
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
+}
+
+static void another_request_is_no_retransmission(void **state) /* T8 refused */
+{
+    static const char *const others[] = {
+        "branch=z9hG4bKother;rport\nFrom: <sip:pbx@sip.test>;tag=p\nCSeq: 1 MESSAGE\n",
+        "branch=z9hG4bKpbx1;rport\nFrom: <sip:pbx@sip.test>;tag=p\nCSeq: 1 INFO\n",
+    };
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, ""));
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        edge_from_core(&edge,
+                       "%s %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5:5060;%s"
+                       "To: <sip:bob@sip.test>\nCall-ID: pbx1",
+                       i ? "INFO" : "MESSAGE", uri, others[i]);
+        assert_int_equal(bob->inbox.count, 2 + i);
+    }
+    /* alice can't meet a transaction of the core's, or of bob's, by its branch */
+    edge_from_client(alice, "MESSAGE sip:bob@sip.test SIP/2.0\n"
+                            "Via: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bKpbx1;rport\n"
+                            "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>\n"
+                            "Call-ID: pbx1\nCSeq: 1 MESSAGE");
+    assert_memory_equal(inbox_last(&edge.core), "MESSAGE sip:bob@sip.test ", 25);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +550,15 @@ int main(void)
         MASK(one_client_cannot_answer_for_another),
         MASK(a_full_client_is_refused),
         MASK(draining_refuses_what_is_new),
+        MASK(to_a_flow_nothing_is_sent_twice),
+        MASK(an_invite_of_the_core_gets_100_at_once),
+        MASK(a_call_of_the_core_is_answered_and_acknowledged),
+        MASK(acks_of_other_finals_go_no_further),
+        MASK(the_core_cancels_its_call_to_a_client),
+        MASK(what_comes_too_late_is_not_passed_on),
+        MASK(a_final_in_time_is_passed_on),
+        MASK(ringing_that_goes_on_is_no_reason_to_give_up),
+        MASK(another_request_is_no_retransmission),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -270,6 +270,17 @@ static int target_core(struct proxy *proxy, struct sip_msg *request, const struc
                   routing->has_next ? "Route Is No Backend" : "Request-URI Is No Backend");
 }
 
+/* The client's own Contact as a Request-URI: without "?headers", which have no place there (RFC
+ * 3261 19.1.5). */
+static struct str contact_uri(struct proxy *proxy, struct str contact)
+{
+    struct sip_uri uri;
+
+    if (!sip_uri_parse(&proxy->arena, contact, &uri))
+        contact.len -= uri.headers.len;
+    return contact;
+}
+
 /* Core to access: the flow that the token names (R7). */
 static int target_flow(struct proxy *proxy, struct sip_msg *request, const struct routing *routing,
                        struct target *target)
@@ -283,7 +294,7 @@ static int target_flow(struct proxy *proxy, struct sip_msg *request, const struc
         if (err == -EBADMSG)
             return refuse(target, 403, "Forged Flow Token");
         if (err == 0)
-            target->uri = contact.uri;
+            target->uri = contact_uri(proxy, contact.uri);
     }
     if (routing->has_token && !flow_find(proxy, &routing->token, &target->hop.flow))
         return 0;

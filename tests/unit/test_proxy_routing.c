@@ -425,9 +425,13 @@ static void path_is_for_register_and_ob_for_outbound_alone(void **state) /* R5 r
 static void a_request_uri_is_restored_as_the_client_wrote_it(void **state) /* R6 to access */
 {
     static const char *const contacts[] = {
-        "sip:bob@x.invalid;transport=ws",         "sips:bob@x.invalid",
-        "sip:b%6Fb:pw@[2001:db8::7]:5061;ob;x=y", "sip:x.invalid:65535;lr;maddr=10.0.0.1;ttl=5",
-        "sip:bob@x.invalid;flow=mine?Subject=x",  "SIP:+1(555)@x.invalid;transport=TLS",
+        "sip:bob@x.invalid;transport=ws",
+        "sips:bob@x.invalid",
+        "sip:b%6Fb:pw@[2001:db8::7]:5061;ob;x=y",
+        "sip:x.invalid:65535;lr;maddr=10.0.0.1;ttl=5",
+        "sip:bob@x.invalid;flow=mine",
+        "sip:b?b@x.invalid?Subject=x",
+        "SIP:+1(555)@x.invalid;transport=TLS",
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(contacts); i++) {
@@ -452,7 +456,11 @@ static void a_request_uri_is_restored_as_the_client_wrote_it(void **state) /* R6
                        "From: <sip:p@sip.test>;tag=p\nTo: <sip:bob@sip.test>\nCall-ID: o\n"
                        "CSeq: 1 OPTIONS",
                        uri, i);
-        assert_string_equal(between(inbox_last(&bob->inbox), "OPTIONS ", " SIP/2.0"), contacts[i]);
+        /* all of it but headers, which a Request-URI can't have (RFC 3261 19.1.5) */
+        const char *headers = strstr(contacts[i], "?Subject");
+        int len = (int)(headers ? (size_t)(headers - contacts[i]) : strlen(contacts[i]));
+        snprintf(uri, sizeof(uri), "%.*s", len, contacts[i]);
+        assert_string_equal(between(inbox_last(&bob->inbox), "OPTIONS ", " SIP/2.0"), uri);
     }
 }
 

@@ -1,5 +1,5 @@
-# A fuzz target: fuzz_target(name folder). With preset `fuzz` it is a libFuzzer program, and
-# build/fuzz/tests/fuzz_NAME CORPUS runs until stopped; with any other, a test replays its corpus.
+# A fuzz target: fuzz_target(name library ...). With preset `fuzz` it is a libFuzzer program, for
+# tests/fuzz/run; with any other, a test replays its corpus.
 function(fuzz_target name)
   set(target fuzz_${name})
   add_executable(${target} fuzz/${target}.c $<$<NOT:$<BOOL:${SIPWARD_FUZZ}>>:fuzz/replay.c>)
@@ -21,3 +21,5 @@ fuzz_target(message proxy)
 fuzz_target(proxy proxy PkgConfig::OSIP PkgConfig::CRYPTO PkgConfig::XXHASH)
 target_sources(fuzz_proxy PRIVATE fuzz/world.c fuzz/oracle.c)
 target_link_options(fuzz_proxy PRIVATE LINKER:--wrap=getrandom,--wrap=RAND_bytes)
+fuzz_target(value proxy)
+fuzz_target(conf conf)

@@ -335,10 +335,12 @@ static void response_sent(const struct place *to, struct str bytes)
     if (msg.status < 200 || (request->is_invite && msg.status < 300))
         return;
     for (unsigned i = 0; to->client < 0 && i < request->finals; i++)
-        if (request->sent[i] == final)
+        if (i == FINALS_MAX || request->sent[i] == final)
             return; /* again, as the core side may lose it (T8) */
-    assert(request->finals < request->count && request->finals < FINALS_MAX);
-    request->sent[request->finals++] = final;
+    assert(request->finals < request->count);
+    if (request->finals < FINALS_MAX)
+        request->sent[request->finals] = final;
+    request->finals++;
 }
 
 void oracle_sent(struct world *world, const struct place *to, struct str bytes)

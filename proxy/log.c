@@ -141,6 +141,73 @@ static void add_text(struct line *line, struct str s, bool quoted)
     }
 }
 
+/* Bytes of `s` before a flow token's secret part; all of it, if there is none: a long word of
+ * base64url after "sip:" or "flow=". What names worker and slot is shown, the MAC is not. */
+static size_t token_shown(struct str s, size_t *token_end)
+{
+    enum { TOKEN_LEN_MIN = 32, TOKEN_LEN_SHOWN = 8 };
+    static const char base64url[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    size_t begin = 0;
+
+    for (size_t i = 0; i <= s.len; i++) {
+        if (i < s.len && s.p[i] && strchr(base64url, s.p[i]))
+            continue;
+        if (i - begin >= TOKEN_LEN_MIN && begin && strchr(":=", s.p[begin - 1])) {
+            *token_end = i;
+            return begin + TOKEN_LEN_SHOWN;
+        }
+        begin = i + 1;
+    }
+    *token_end = s.len;
+    return s.len;
+}
+
+/* The same for the password of a SIP URI, "sip:user:password@host" (RFC 3261 19.1.1). */
+static size_t password_shown(struct str s, size_t *password_end)
+{
+    for (size_t at = 0; at < s.len; at++) {
+        size_t colon = at, begin;
+
+        if (s.p[at] != '@')
+            continue;
+        while (colon > 0 && !strchr(":<>\"@ ", s.p[colon - 1]))
+            colon--;
+        if (!colon || s.p[colon - 1] != ':')
+            continue;
+        begin = colon - 1;
+        while (begin > 0 && !strchr(":<>\"@ ", s.p[begin - 1]))
+            begin--;
+        if (begin < 4 || begin == colon - 1 || s.p[begin - 1] != ':' ||
+            ((s.p[begin - 2] | 0x20) != 'p' && (s.p[begin - 2] | 0x20) != 's'))
+            continue; /* neither "sip:" nor "sips:" before the user */
+        *password_end = at;
+        return colon;
+    }
+    *password_end = s.len;
+    return s.len;
+}
+
+/* Text that may hold what is secret: that is left out (X5). */
+static void add_shown(struct line *line, struct str s, bool quoted)
+{
+    do {
+        size_t token_end, password_end;
+        size_t shown = token_shown(s, &token_end), end = token_end;
+        size_t before_password = password_shown(s, &password_end);
+
+        if (before_password < shown) {
+            shown = before_password;
+            end = password_end;
+        }
+        add_text(line, (struct str){s.p, shown}, quoted);
+        if (shown < end)
+            add(line, STR("…"));
+        s.p += end;
+        s.len -= end;
+    } while (s.len && !line->cut);
+}
+
 static void add_value(struct line *line, struct str s)
 {
     bool quoted = log_json || !plain(s);
@@ -156,7 +223,7 @@ static void add_value(struct line *line, struct str s)
         add(line, STR("\""));
     if (line->len == begin && quoted)
         return;
-    add_text(line, s, quoted);
+    add_shown(line, s, quoted);
     if (shortened || line->cut)
         add_end(line, STR("…"));
     if (quoted)
@@ -299,42 +366,6 @@ static struct str line_next(struct str *rest, struct str *end)
     return text;
 }
 
-/* Bytes of `s` before a flow token's secret part; all of it, if there is none: a long word of
- * base64url after "sip:" or "flow=". What names worker and slot is shown, the MAC is not. */
-static size_t token_shown(struct str s, size_t *token_end)
-{
-    enum { TOKEN_LEN_MIN = 32, TOKEN_LEN_SHOWN = 8 };
-    static const char base64url[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    size_t begin = 0;
-
-    for (size_t i = 0; i <= s.len; i++) {
-        if (i < s.len && s.p[i] && strchr(base64url, s.p[i]))
-            continue;
-        if (i - begin >= TOKEN_LEN_MIN && begin && strchr(":=", s.p[begin - 1])) {
-            *token_end = i;
-            return begin + TOKEN_LEN_SHOWN;
-        }
-        begin = i + 1;
-    }
-    *token_end = s.len;
-    return s.len;
-}
-
-static void add_message_line(struct line *line, struct str s)
-{
-    size_t shown, end;
-
-    do {
-        shown = token_shown(s, &end);
-        add_text(line, (struct str){s.p, shown}, log_json);
-        if (shown < end)
-            add(line, STR("…"));
-        s.p += end;
-        s.len -= end;
-    } while (s.len && !line->cut);
-}
-
 static void add_message(struct line *line, struct str message)
 {
     bool hiding = false;
@@ -352,7 +383,7 @@ static void add_message(struct line *line, struct str message)
         }
         if (!log_json)
             add(line, text.len ? STR("\n    ") : STR("\n"));
-        add_message_line(line, hiding ? (struct str){text.p, shown} : text);
+        add_shown(line, hiding ? (struct str){text.p, shown} : text, log_json);
         if (hiding)
             add(line, STR(" (hidden)"));
         if (log_json)

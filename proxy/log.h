@@ -2,9 +2,9 @@
  *
  *   2026-11-23T09:48:00.123Z info  flow opened flow=2.17 peer=192.0.2.7:50123 transport=TLS
  *
- * A line is one write(2). Messages are never logged above debug level; log_message() takes
- * the values of Authorization and Proxy-Authorization, media keys and the secret part of flow
- * tokens out first (X5). Threads: all functions may be called from any thread; log_open() before
+ * A line is one write(2). The secret part of flow tokens and the password of a SIP URI are left out
+ * wherever they stand (X5). Messages are never logged above debug level; log_message() takes the
+ * values of Authorization and Proxy-Authorization and media keys out first. Threads: all functions may be called from any thread; log_open() before
  * the first thread. */
 #pragma once
 

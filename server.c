@@ -42,10 +42,8 @@ struct server {
 };
 
 static const char *const kinds[] = {
-    [CONF_TLS] = "tls",
-    [CONF_WSS] = "wss",
-    [CONF_TCP] = "tcp",
-    [CONF_WS] = "ws",
+    [CONF_TLS] = "tls", [CONF_WSS] = "wss",         [CONF_TCP] = "tcp",
+    [CONF_WS] = "ws",   [CONF_TLS_WSS] = "tls+wss", [CONF_TCP_WS] = "tcp+ws",
 };
 
 /* ---- what the system gives ---- */

@@ -423,12 +423,12 @@ static bool listeners_check(struct check *check, const yaml_node_t *root, const 
             continue;
         if (!kind_is_one(check, entry, kinds))
             wrong(check, entry, false, path,
-                  "one of tls, wss, tcp, ws; an entry for each listener");
+                  "one of tls, wss, tcp, ws, tls+wss, tcp+ws; an entry for each listener");
         for (const struct key *kind = kinds; kind->name && !first; kind++) {
             first = key_is_kind(kind) ? conf_node(check->document, entry, kind->name) : NULL;
             if (first) {
                 path_key(key_path, path, kind->name);
-                secure |= !strcmp(kind->name, "tls") || !strcmp(kind->name, "wss");
+                secure |= !strncmp(kind->name, "tls", 3) || !strcmp(kind->name, "wss");
             }
         }
         if (!conf_node_text(first) || conf_listener_parse(conf_node_text(first), &address, &any))

@@ -202,7 +202,8 @@ static int listeners_make(struct loaded *loaded, yaml_document_t *document)
         return -ENOMEM;
     for (unsigned i = 0; i < loaded->listen_count; i++) {
         const struct listen *listen = &loaded->listen[i];
-        const char *const texts[] = {listen->tls, listen->wss, listen->tcp, listen->ws};
+        const char *const texts[] = {listen->tls, listen->wss,     listen->tcp,
+                                     listen->ws,  listen->tls_wss, listen->tcp_ws};
         struct conf_listener *listener = &conf->listeners[conf->listener_count++];
 
         listener->line = entry_line(document, "listen", i);

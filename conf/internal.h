@@ -56,7 +56,7 @@ struct loaded {
     struct conf_certificate certificate, *certificates;
     unsigned certificate_count;
     struct listen {
-        char *tls, *wss, *tcp, *ws; /* one of them; as enum conf_listener_kind counts them */
+        char *tls, *wss, *tcp, *ws, *tls_wss, *tcp_ws; /* one, as enum conf_listener_kind counts */
         enum conf_client_certificate client_certificate;
     } * listen;
     unsigned listen_count;

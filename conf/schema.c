@@ -147,6 +147,10 @@ static const struct key listen_keys[] = {
          "SIP over TCP, for use behind a TLS load balancer"),
     TEXT("ws", false, struct listen, ws, listener, NULL,
          "SIP over WebSocket, for use behind a TLS load balancer"),
+    TEXT("tls+wss", false, struct listen, tls_wss, listener, NULL,
+         "SIP over TLS and over secure WebSocket on one port"),
+    TEXT("tcp+ws", false, struct listen, tcp_ws, listener, NULL,
+         "the same two without encryption, for use behind a TLS load balancer"),
     CHOICE("client_certificate", false, struct listen, client_certificate, demands, NULL,
            "of a tls listener: whether clients must show one by client_ca; no unless set"),
     {0}};

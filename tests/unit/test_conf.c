@@ -187,7 +187,7 @@ static void every_key_arrives_where_it_belongs(void **state)
              "  - {chain: key.pem, key: chain.pem}\n"
              "client_ca: chain.pem\n"
              "listen: [{tls: 127.0.0.1:5061, client_certificate: asked}, wss: \"[::1]:443\", tcp: "
-             "5070, ws: 8080]\n"
+             "5070, ws: 8080, tls+wss: 8443, tcp+ws: 8081]\n"
              "backends: [udp:pbx.example.com, \"udp:[fd00::5]:5090\", udp:10.0.0.5]\n"
              "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
              "contact: path\n"
@@ -224,7 +224,7 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->certificates[1].line, 5);
     assert_non_null(strstr(conf->certificates[1].chain, "/key.pem"));
 
-    assert_int_equal(conf->listener_count, 4);
+    assert_int_equal(conf->listener_count, 6);
     assert_int_equal(conf->listeners[0].address.sa.sa_family, AF_INET);
     assert_int_equal(ntohl(conf->listeners[0].address.in.sin_addr.s_addr), INADDR_LOOPBACK);
     assert_false(conf->listeners[0].any);
@@ -237,6 +237,9 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->client_ca_line, 6);
     assert_int_equal(conf->listeners[2].kind, CONF_TCP);
     assert_int_equal(conf->listeners[3].kind, CONF_WS);
+    assert_int_equal(conf->listeners[4].kind, CONF_TLS_WSS);
+    assert_int_equal(ntohs(conf->listeners[4].address.in6.sin6_port), 8443);
+    assert_int_equal(conf->listeners[5].kind, CONF_TCP_WS);
 
     assert_int_equal(conf->backend_count, 3);
     assert_string_equal(conf->backends[0].host, "pbx.example.com");
@@ -569,6 +572,8 @@ static const struct {
      "of 1 to 64 entries"},
     {"domain: a.example\nbackends: [udp:10.0.0.5]\nlisten:\n  - wss: 443\n",
      "1: certificate: is missing: {chain: FILE, key: FILE}, as tls and wss listeners need one"},
+    {"domain: a.example\nbackends: [udp:10.0.0.5]\nlisten:\n  - tls+wss: 443\n",
+     "1: certificate: is missing: {chain: FILE, key: FILE}, as tls and wss listeners need one"},
     {"domain: a.example\nbackends: [udp:10.0.0.5]\ncertificates: []\nlisten: [tls: 443]\n",
      "1: certificate: is missing: "},
     {"domain: a.example\n"
@@ -599,10 +604,12 @@ static const struct {
      "10: listen[6].tcp: '[127.0.0.1]:5060" LISTEN_RIGHT
      "11: listen[7].tcp: '[::1]5060" LISTEN_RIGHT "12: listen[8].tcp: '[::1:5060" LISTEN_RIGHT
      "13: listen[9].tcp: ':5060" LISTEN_RIGHT "14: listen[10].tcp: '" LISTEN_RIGHT
-     "15: listen[11].udp: 'udp' is wrong: no such key; one of tls, wss, tcp, ws, client_certificate\n"
-     "16: listen[12]: '5061' is wrong: a mapping, {KEY: VALUE, ...}, of tls, wss, tcp, ws, client_certificate\n"
-     "17: listen[13]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
-     "18: listen[14]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
+     "15: listen[11].udp: 'udp' is wrong: no such key; one of tls, wss, tcp, ws, tls+wss, tcp+ws, "
+     "client_certificate\n"
+     "16: listen[12]: '5061' is wrong: a mapping, {KEY: VALUE, ...}, of tls, wss, tcp, ws, tls+wss, tcp+ws, "
+     "client_certificate\n"
+     "17: listen[13]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
+     "18: listen[14]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
      "20: listen[16].tcp: '127.0.0.1:5060' is wrong: another port; listen[15] has this one\n"
      "22: listen[18].tcp: '[::]:5060' is wrong: another port; listen[17] has this one"},
     {SMALL "client_ca: chain.pem\n",
@@ -616,7 +623,7 @@ static const struct {
      "  - {tls: 4, client_certificates: no}\n",
      "5: listen[0].client_certificate: 'asked' is wrong: no, unless `client_ca: FILE` at the top\n"
      "6: listen[1].client_certificate: 'yes' is wrong: one of no, asked, required\n"
-     "7: listen[2]: '{...}' is wrong: one of tls, wss, tcp, ws\n"
+     "7: listen[2]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
      "7: listen[2].client_certificate: 'required' is wrong: no, or no such key: only tls\n"
      "9: listen[4].client_certificates: 'client_certificates' is wrong: no such key; did you mean"},
     {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
@@ -964,7 +971,7 @@ static void all_of_the_sample_is_right(void **state)
 
     text = replace(text, "backends:\n  - udp:10.0.0.5:5060\n", "");
     conf = load(text);
-    assert_int_equal(conf->listener_count, 5);
+    assert_int_equal(conf->listener_count, 7);
     assert_int_equal(conf->headers.from_client_count, small->headers.from_client_count);
     for (unsigned i = 0; i < conf->headers.from_client_count; i++)
         assert_string_equal(conf->headers.from_clients[i], small->headers.from_clients[i]);

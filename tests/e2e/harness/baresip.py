@@ -40,8 +40,9 @@ dns_server {dns}
 ACCOUNT = (
     '<sip:{user}@sip.test;transport=tls>;auth_user={user};auth_pass={password};'
     'outbound="sip:127.0.0.1:{port};transport=tls";regint={interval};answermode=manual;'
-    "audio_codecs=PCMU\n"
+    "audio_codecs=PCMU{more}\n"
 )
+DTLS = "module dtls_srtp.so\n"
 
 
 def modules():
@@ -52,14 +53,17 @@ def modules():
 
 
 class Baresip:
-    def __init__(self, lab, port, user, ca, password=None, interval=120):
+    def __init__(self, lab, port, user, ca, password=None, interval=120, dtls=False):
+        """`dtls`: DTLS-SRTP, without which it refuses what a browser offers. No ICE: that finds no
+        address where there is only loopback."""
         self.user, self.control = user, net.free_port()
         folder = lab.folder(f"baresip-{user}-conf")
         chain, key = ca.issue(f"baresip-{user}", names=(user,))
         (folder / "both.pem").write_bytes(key.read_bytes() + chain.read_bytes())
         self.rtp = net.free_ports(10)
         (folder / "config").write_text(
-            CONFIG.format(
+            (DTLS if dtls else "")
+            + CONFIG.format(
                 certificate=folder / "both.pem",
                 ca=ca.file,
                 tone=media.tone(folder / "tone.wav"),
@@ -72,7 +76,11 @@ class Baresip:
         )
         (folder / "accounts").write_text(
             ACCOUNT.format(
-                user=user, password=password or f"pw-{user}", port=port, interval=interval
+                user=user,
+                password=password or f"pw-{user}",
+                port=port,
+                interval=interval,
+                more=";mediaenc=dtls_srtp" if dtls else "",
             )
         )
         self.process = Process(lab, f"baresip-{user}", ["baresip", "-f", folder, "-v", "-s"])

@@ -128,22 +128,25 @@ static void hash_hex(bool sha256, const char *of, char hex[65])
         (void)snprintf(hex + 2 * i, 3, "%02x", hash[i]);
 }
 
-static void credentials_add(const struct client *client, const char *method, unsigned user)
+static void credentials_add(struct client *client, const char *method, unsigned user)
 {
     const char *algorithm = client->sha256 ? "SHA-256" : "MD5";
     char a1[65], a2[65], answer[65], of[512];
+    bool is_register = strcmp(method, "REGISTER") == 0;
 
+    client->nonce_count++;
     (void)snprintf(of, sizeof(of), "%s:home:%s", users[user], passwords[user]);
     hash_hex(client->sha256, of, a1);
     (void)snprintf(of, sizeof(of), "%s:sip:sip.test", method);
     hash_hex(client->sha256, of, a2);
-    (void)snprintf(of, sizeof(of), "%s:%s:00000001:c:auth:%s", a1, client->nonce, a2);
+    (void)snprintf(of, sizeof(of), "%s:%s:%08x:c:auth:%s", a1, client->nonce, client->nonce_count,
+                   a2);
     hash_hex(client->sha256, of, answer);
     buf_printf(&text,
                "%s: Digest username=\"%s\", realm=\"home\", nonce=\"%s\", uri=\"sip:sip.test\", "
-               "response=\"%s\", algorithm=%s, qop=auth, cnonce=\"c\", nc=00000001\r\n",
-               client->proxy_challenge ? "Proxy-Authorization" : "Authorization", users[user],
-               client->nonce, answer, algorithm);
+               "response=\"%s\", algorithm=%s, qop=auth, cnonce=\"c\", nc=%08x\r\n",
+               is_register ? "Authorization" : "Proxy-Authorization", users[user], client->nonce,
+               answer, algorithm, client->nonce_count);
 }
 
 /* ---- requests ---- */
@@ -173,7 +176,7 @@ static void via_add(const char *who, unsigned client, unsigned life)
     buf_printf(&text, "%s\r\n", how & 16 ? ";rport" : how & 32 ? ";received=1.2.3.4" : "");
 }
 
-static void dialog_add(const char *who, const struct client *client, const char *method)
+static void dialog_add(const char *who, struct client *client, const char *method)
 {
     unsigned number = client ? client->number : 9;
     unsigned how = byte(), user = how & 3;
@@ -225,7 +228,7 @@ static void others_add(unsigned client)
 }
 
 /* `client` NULL: from a backend. */
-static void request_make(const struct client *client, const char *method)
+static void request_make(struct client *client, const char *method)
 {
     const char *who = client ? "c" : "pbx", *max_forwards = hops[choose(ARRAY_LEN(hops))];
     unsigned number = client ? client->number : 0, life = client ? client->life : 0, routes;
@@ -347,6 +350,50 @@ static void client_request(void)
 
     request_make(from, methods[choose(ARRAY_LEN(methods))]);
     client_says(from, buf_str(&text));
+}
+
+/* As a client would have it: REGISTER, or a request for a user, and once more if it has to say who
+ * it is. */
+static void client_asks(const char *method, unsigned user)
+{
+    struct client *from = client();
+    const char *called = strcmp(method, "REGISTER") == 0 ? users[user] : users[choose(3)];
+
+    for (unsigned tries = 0; tries < 2; tries++) {
+        bool challenged = from->challenged;
+
+        from->cseq++;
+        buf_reset(&text);
+        buf_printf(&text, "%s sip:%s%ssip.test SIP/2.0\r\n", method,
+                   strcmp(method, "REGISTER") == 0 ? "" : called,
+                   strcmp(method, "REGISTER") == 0 ? "" : "@");
+        buf_printf(&text, "Via: SIP/2.0/TLS c.invalid;branch=z9hG4bKc%ul%un%u;rport\r\n",
+                   from->number, from->life, from->cseq);
+        buf_printf(&text, "Max-Forwards: 70\r\nFrom: <sip:%s@sip.test>;tag=f\r\n", users[user]);
+        buf_printf(&text, "To: <sip:%s@sip.test>\r\nCall-ID: own%u-%s\r\nCSeq: %u %s\r\n", called,
+                   from->number, method, from->cseq, method);
+        if (challenged)
+            credentials_add(from, method, user);
+        contact_add("c", from->number, from->life);
+        others_add(from->number);
+        body_add(0);
+        client_says(from, buf_str(&text));
+        if (challenged || !from->challenged)
+            return;
+    }
+}
+
+static void client_registers(void)
+{
+    client_asks("REGISTER", choose(3));
+}
+
+static void client_calls(void)
+{
+    static const char *const often[] = {"INVITE", "INVITE", "MESSAGE", "SUBSCRIBE"};
+    unsigned user = choose(3);
+
+    client_asks(often[choose(ARRAY_LEN(often))], user);
 }
 
 static void core_request(void)
@@ -473,8 +520,8 @@ static void step(void)
     unsigned what = byte();
 
     switch (what & 15) {
-    case 0:
-    case 1: client_open(client(), what >> 4); break;
+    case 0: client_open(client(), what >> 4); break;
+    case 1: client_registers(); break;
     case 2: client_close(client()); break;
     case 3:
     case 4:
@@ -492,7 +539,7 @@ static void step(void)
         if (what == 255)
             proxy_drain(world.proxy);
         else
-            core_request();
+            client_calls();
     }
 }
 

@@ -137,7 +137,7 @@ static void challenge_keep(struct client *client, struct str bytes)
         return;
     nonce += 7;
     client->challenged = true;
-    client->proxy_challenge = memmem(bytes.p, bytes.len, "Proxy-Authenticate", 18) != NULL;
+    client->nonce_count = 0;
     client->sha256 = memmem(bytes.p, bytes.len, "algorithm=SHA-256", 17) != NULL;
     (void)snprintf(client->nonce, sizeof(client->nonce), "%.*s", (int)(bytes.p + bytes.len - nonce),
                    nonce);

@@ -42,8 +42,9 @@ struct client {
     int failure; /* what send() returns; 0: none */
     char stream[STREAM_MAX];
     size_t stream_len, scanned;
-    bool challenged, proxy_challenge, sha256;
+    bool challenged, sha256;
     char nonce[128];
+    unsigned nonce_count, cseq;
 };
 
 struct posted {        /* on its way without a socket */

@@ -177,3 +177,8 @@ int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)
     *out = slot->flow;
     return 0;
 }
+
+bool flow_is_full(const struct flow *flow)
+{
+    return flow->origin_count >= flow->proxy->conf->limits.transactions_per_connection;
+}

@@ -152,7 +152,8 @@ static void forward_answer(struct forward *forward, int status, const char *why,
 
 /* ---- requests ---- */
 
-/* Answer a request that goes nowhere. INVITE gets a transaction, which absorbs the ACK. */
+/* Answer a request that goes nowhere. INVITE gets a transaction, which absorbs the ACK, but not
+ * without limit: a client must not be able to fill the table with what is refused. */
 static void request_answer(struct proxy *proxy, const struct sip_msg *request,
                            const struct hop *reply_to, int status, const char *why,
                            struct str extra, uint64_t now)
@@ -170,7 +171,7 @@ static void request_answer(struct proxy *proxy, const struct sip_msg *request,
               LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
     if (status >= 400)
         proxy->counters.rejected++;
-    if (request->method == SIP_INVITE) {
+    if (request->method == SIP_INVITE && !(flow && flow_is_full(flow))) {
         forward = forward_create(proxy, request, reply_to);
         if (forward && !server_transaction_create(proxy->transactions, request, reply_to,
                                                   &forward_user, forward, now, &forward->server)) {
@@ -208,8 +209,11 @@ static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct h
     struct target target;
     struct str extra = STR("");
     const char *why = NULL;
-    int status = request_check(proxy, ack, from, &extra, &why);
+    int status;
 
+    if (proxy_replied(proxy, ack))
+        return;
+    status = request_check(proxy, ack, from, &extra, &why);
     if (!status) {
         status = target_choose(proxy, ack, from, &target);
         why = target.why;

@@ -68,12 +68,15 @@ int proxy_send(struct proxy *proxy, const struct hop *to, struct str bytes);
 /* Answer without a transaction. reason NULL: the standard phrase. extra: header lines or empty. */
 void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struct hop *to,
                  int status, const char *reason, struct str extra);
+/* Is this the ACK for an INVITE that proxy_reply() answered? */
+bool proxy_replied(const struct proxy *proxy, const struct sip_msg *ack);
 
 /* ---- flow.c ---- */
 
 /* Find the flow that a verified token names. -ENOENT: its connection is gone. */
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out);
 void flows_destroy(struct proxy *proxy);
+bool flow_is_full(const struct flow *flow); /* limits.transactions_per_connection */
 
 /* ---- route.c ---- */
 

@@ -88,15 +88,33 @@ int proxy_send(struct proxy *proxy, const struct hop *to, struct str bytes)
     return proxy->options.core_send(proxy->options.context, &to->core, bytes);
 }
 
+enum { REPLY_TAG_SIZE = 17 };
+
+/* The To tag of an answer for which nothing is kept: the same for a retransmission, and known again
+ * in the ACK (RFC 3261 8.2.7). */
+static void reply_tag(const struct proxy *proxy, const struct sip_msg *request,
+                      char tag[REPLY_TAG_SIZE])
+{
+    uint64_t hash = XXH3_64bits_withSeed(request->call_id.p, request->call_id.len,
+                                         proxy->options.instance + request->cseq);
+
+    (void)snprintf(tag, REPLY_TAG_SIZE, "%016lx", (unsigned long)hash);
+}
+
+bool proxy_replied(const struct proxy *proxy, const struct sip_msg *ack)
+{
+    char tag[REPLY_TAG_SIZE];
+
+    reply_tag(proxy, ack, tag);
+    return str_eq(ack->to_tag, str_of(tag));
+}
+
 void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struct hop *to,
                  int status, const char *reason, struct str extra)
 {
-    /* The same for a retransmission, as nothing is kept (RFC 3261 8.2.7). */
-    uint64_t hash = XXH3_64bits_withSeed(request->call_id.p, request->call_id.len,
-                                         proxy->options.instance + request->cseq);
-    char tag[17];
+    char tag[REPLY_TAG_SIZE];
 
-    snprintf(tag, sizeof(tag), "%016lx", (unsigned long)hash);
+    reply_tag(proxy, request, tag);
     buf_reset(&proxy->out);
     sip_response(request, status, reason, str_of(tag), extra, &proxy->out);
     if (proxy->out.overflow) {

@@ -259,8 +259,7 @@ int request_check(struct proxy *proxy, struct sip_msg *request, const struct hop
         *why = "Shutting Down";
         status = 503;
     }
-    if (!status && from->flow &&
-        from->flow->origin_count >= proxy->conf->limits.transactions_per_connection) {
+    if (!status && request->method != SIP_ACK && from->flow && flow_is_full(from->flow)) {
         *extra = STR("Retry-After: 5\r\n");
         *why = "Too Many Open Transactions";
         status = 503;

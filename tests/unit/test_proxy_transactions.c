@@ -318,6 +318,35 @@ static void a_full_client_is_refused(void **state)
     assert_string_equal(header_of(inbox_last(&alice->inbox), "Retry-After", 0), "5");
 }
 
+static void what_is_refused_is_within_the_limit_too(void **state) /* X3 refused, T3 */
+{
+    (void)state;
+    char routes[2048], ack[2048];
+
+    call_up(routes);
+    edge_wait(&edge, 40000);
+    edge.conf.limits.transactions_per_connection = 2;
+    for (unsigned i = 0; i < 5; i++)
+        edge_from_client(alice,
+                         "INVITE sip:bob@sip.test SIP/2.0\n"
+                         "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKfull%u\nMax-Forwards: 0\n"
+                         "From: <sip:alice@sip.test>;tag=a\nTo: <sip:bob@sip.test>\n"
+                         "Call-ID: full\nCSeq: %u INVITE\n",
+                         i, i);
+    assert_int_equal(alice->inbox.count, 5);
+    assert_int_equal(proxy_sizes(edge.proxy).transactions, 2);
+    /* that ACK goes nowhere, and that of the call does */
+    snprintf(ack, sizeof(ack), "%s", header_of(inbox_last(&alice->inbox), "To", 0));
+    edge_from_client(alice,
+                     "ACK sip:bob@sip.test SIP/2.0\n"
+                     "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKfull4\nMax-Forwards: 70\n"
+                     "From: <sip:alice@sip.test>;tag=a\nTo: %s\nCall-ID: full\nCSeq: 4 ACK\n",
+                     ack);
+    assert_int_equal(edge.core.count, 0);
+    edge_from_client(alice, IN_DIALOG("ACK", "1"), "sip:bob@10.0.0.5:5060", routes);
+    assert_int_equal(edge.core.count, 1);
+}
+
 static void draining_refuses_what_is_new(void **state)
 {
     (void)state;
@@ -549,6 +578,7 @@ int main(void)
         MASK(a_final_to_the_core_is_repeated_until_its_ack),
         MASK(one_client_cannot_answer_for_another),
         MASK(a_full_client_is_refused),
+        MASK(what_is_refused_is_within_the_limit_too),
         MASK(draining_refuses_what_is_new),
         MASK(to_a_flow_nothing_is_sent_twice),
         MASK(an_invite_of_the_core_gets_100_at_once),

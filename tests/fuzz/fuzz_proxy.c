@@ -58,6 +58,7 @@ static const char *const lines[] = {
     "P-Asserted-Identity: <sip:forged@evil.test>",
     "p-asserted-identity : \"x\" <sip:forged@evil.test>, <tel:+1>",
     "Privacy: none;id",
+    "Privacy: id",
     "Supported: outbound, path",
     "k: path",
     "Require: outbound",

@@ -125,6 +125,7 @@ static int core_send(void *context, const struct core_addr *to, struct str bytes
 
 static void registrar_sends(void *context, struct str bytes)
 {
+    oracle_registrar_sent(bytes);
     (void)post(context, false, CORE_EMBEDDED, bytes);
 }
 
@@ -174,6 +175,21 @@ static size_t allocated(void)
     return __sanitizer_get_current_allocated_bytes ? __sanitizer_get_current_allocated_bytes() : 0;
 }
 
+/* What is open stays within its limits. */
+static void limits_hold(const struct world *world)
+{
+    const struct conf *conf = &world->conf;
+
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++)
+        if (world->clients[i].flow)
+            assert(world->clients[i].flow->origin_count <=
+                   conf->limits.transactions_per_connection);
+    assert(proxy_sizes(world->proxy).transactions <= 2 * (size_t)conf->limits.transactions);
+    if (world->registrar)
+        assert(transactions_count(world->registrar->transactions) <=
+               2 * (size_t)conf->limits.transactions);
+}
+
 /* Whatever is on its way without a socket arrives. */
 static void settle(struct world *world)
 {
@@ -198,6 +214,7 @@ static void settle(struct world *world)
         free(posted);
         assert(++caused < CAUSED_MAX); /* no storm out of one message */
     }
+    limits_hold(world);
 }
 
 void client_says(struct client *client, struct str bytes)

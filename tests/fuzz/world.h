@@ -105,4 +105,5 @@ void oracle_given(const struct world *world, const struct place *from, struct st
 void oracle_done(void);
 /* The proxy sends. */
 void oracle_sent(struct world *world, const struct place *to, struct str bytes);
+void oracle_registrar_sent(struct str bytes);
 void oracle_flow_gone(const struct client *client);

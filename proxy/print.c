@@ -15,13 +15,25 @@ static void add_number(struct buf *out, uint64_t number)
     buf_add(out, (struct str){digits + i, sizeof(digits) - i});
 }
 
-/* A URI outside of brackets gets them (N4), a display name that needs quotes those, and a parameter
- * that is none goes (N8). Nothing else of a value is touched. */
+/* Parameters without those that are none, and without a '=' that nothing follows (N8). */
+static void add_params(struct buf *out, struct str params)
+{
+    struct str name, value;
+
+    while (sip_param_next(&params, &name, &value)) {
+        buf_add(out, STR(";"));
+        buf_add(out, name);
+        buf_add(out, value.len ? STR("=") : STR(""));
+        buf_add(out, value);
+    }
+}
+
+/* A URI outside of brackets gets them (N4), a display name that needs quotes those (N8). Nothing
+ * else of a value that is well formed is touched. */
 static void add_addr(struct buf *out, struct str value)
 {
     struct text_addr addr;
-    struct str name, text;
-    bool tidy = !text_param_empty(value);
+    bool tidy = !text_params_untidy(value);
 
     if (!value.len || (value.p[0] == '<' && tidy) || !text_addr_cut(value, &addr) ||
         (addr.brackets && !addr.wants_quotes && tidy)) {
@@ -41,12 +53,20 @@ static void add_addr(struct buf *out, struct str value)
     buf_add(out, STR(">"));
     if (tidy)
         buf_add(out, addr.params);
-    while (!tidy && sip_param_next(&addr.params, &name, &text)) {
-        buf_add(out, STR(";"));
-        buf_add(out, name);
-        buf_add(out, text.p ? STR("=") : STR(""));
-        buf_add(out, text);
+    else
+        add_params(out, addr.params);
+}
+
+static void add_via(struct buf *out, struct str value)
+{
+    struct text_via via;
+
+    if (!text_params_untidy(value) || !text_via_cut(value, &via)) {
+        buf_add(out, value);
+        return;
     }
+    buf_add(out, str_trim((struct str){value.p, (size_t)(via.params.p - value.p)}));
+    add_params(out, via.params);
 }
 
 static void add_header(struct buf *out, const struct sip_header *header)
@@ -54,6 +74,7 @@ static void add_header(struct buf *out, const struct sip_header *header)
     buf_add(out, header->name);
     buf_add(out, header->value.len ? STR(": ") : STR(":"));
     switch (header->id) {
+    case HEADER_VIA: add_via(out, header->value); break;
     case HEADER_FROM:
     case HEADER_TO:
     case HEADER_CONTACT:

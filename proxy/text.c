@@ -250,15 +250,25 @@ static bool params_clear(struct str params, const char *set)
     return true;
 }
 
-bool text_param_empty(struct str s)
+/* Blanks, then the end of a parameter? */
+static bool param_ends(const char *at, const char *end)
 {
-    for (const char *at = s.p, *end = s.p + s.len;
-         (at = at < end ? memchr(at, ';', (size_t)(end - at)) : NULL);) {
-        for (at++; at < end && text_blank(*at);)
-            at++;
-        if (at == end || *at == ';')
+    while (at < end && text_blank(*at))
+        at++;
+    return at == end || *at == ';';
+}
+
+bool text_params_untidy(struct str s)
+{
+    const char *at = s.p, *end = s.p + s.len;
+
+    while ((at = at < end ? memchr(at, ';', (size_t)(end - at)) : NULL))
+        if (param_ends(++at, end))
             return true;
-    }
+    at = s.p;
+    while ((at = at < end ? memchr(at, '=', (size_t)(end - at)) : NULL))
+        if (param_ends(++at, end))
+            return true;
     return false;
 }
 
@@ -420,7 +430,7 @@ struct str sip_param_drop(struct arena *arena, struct str params, struct str nam
         p[len++] = ';';
         memcpy(p + len, found.p, found.len);
         len += found.len;
-        if (!text.p)
+        if (!text.len)
             continue;
         p[len++] = '=';
         memcpy(p + len, text.p, text.len);

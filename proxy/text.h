@@ -51,8 +51,9 @@ struct text_addr {
 };
 /* false: it has no clear seams (N8). */
 bool text_addr_cut(struct str value, struct text_addr *out);
-/* Is there a ';' with nothing before the next one, or the end? Quotes are not looked at. */
-bool text_param_empty(struct str s);
+/* Is there a ';' or '=' with nothing behind it? Not every reader takes that. Quotes are not looked
+ * at. */
+bool text_params_untidy(struct str s);
 /* The tag of From or To; p NULL: none. false: the value is not clear, or has two. */
 bool text_tag_read(struct str value, struct str *tag);
 

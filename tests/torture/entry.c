@@ -111,6 +111,59 @@ struct str entry_expand(struct str text, const char *token, const char *via)
     return out;
 }
 
+/* ---- let NAME text ---- */
+
+enum { LETS_MAX = 16 };
+static struct {
+    char *name;
+    struct str text;
+} lets[LETS_MAX]; /* of the file that is read */
+static unsigned let_count;
+
+static struct str let_find(struct str name)
+{
+    for (unsigned i = let_count; i-- > 0;)
+        if (str_eq(str_of(lets[i].name), name))
+            return lets[i].text;
+    fatal("nothing was let be {" STR_FMT "}", STR_ARG(name));
+}
+
+/* The text, with what was let be for each {NAME} in it. */
+static void add_line(struct str *out, const char *text)
+{
+    for (; *text; text++) {
+        size_t len = strcspn(text, "}");
+
+        if (*text != '{' || !isupper((unsigned char)text[1])) {
+            add(out, text, 1);
+            continue;
+        }
+        struct str known = let_find((struct str){text + 1, len - 1});
+        add(out, known.p, known.len);
+        text += len;
+    }
+}
+
+static void lets_forget(void)
+{
+    while (let_count) {
+        free(lets[--let_count].name);
+        free((char *)lets[let_count].text.p);
+    }
+}
+
+static void let_read(char *line)
+{
+    size_t len = strcspn(line, " ");
+
+    if (let_count == LETS_MAX || !line[len])
+        fatal("let NAME text, and not too many");
+    line[len] = '\0';
+    lets[let_count].name = copy(line);
+    lets[let_count].text = (struct str){NULL, 0};
+    add_line(&lets[let_count++].text, line + len + 1);
+}
+
 /* ---- lines of a file ---- */
 
 static char *trim(char *text)
@@ -163,16 +216,12 @@ static void key_read(struct entry *entry, char *line)
         fatal("not a line of an entry: %s", line);
     *colon = '\0';
     value = trim(colon + 1);
-    if (strcmp(line, "mask") == 0)
-        outcome_read(&entry->mask, value);
-    else if (strcmp(line, "body") == 0)
-        entry->body = strtol(value, NULL, 10);
+    if (strcmp(line, "body") == 0)
+        entry->body = strcmp(value, "any") == 0 ? BODY_ANY : strtol(value, NULL, 10);
     else if (strcmp(line, "of") == 0)
         entry->of = copy(value);
     else if (strcmp(line, "tshark") == 0)
         entry->skip_tshark = true;
-    else if (strcmp(line, "osip") == 0)
-        entry->skip_osip = true;
     else
         ways_read(entry, line, value);
 }
@@ -189,7 +238,7 @@ static void message_read(struct entry *entry, const char *line)
         fatal("nothing that goes on here");
     if (*line == '+')
         entry->text.len -= CRLF.len;
-    add(&entry->text, text, strlen(text));
+    add_line(&entry->text, text);
     if (*line == '|' || *text)
         add(&entry->text, CRLF.p, CRLF.len);
 }
@@ -227,6 +276,7 @@ struct entry *entries_read(const char *path, unsigned *count)
 
     file_name = path;
     line_number = 0;
+    lets_forget();
     *count = 0;
     if (!file)
         fatal("can't be read");
@@ -240,9 +290,11 @@ struct entry *entries_read(const char *path, unsigned *count)
                 .file = strndup(base ? base + 1 : path, strcspn(base ? base + 1 : path, ".")),
                 .name = strndup(line + 3, strcspn(line + 3, ":")),
                 .line = line_number,
-                .body = -1,
+                .body = BODY_ALL,
             };
             ++*count;
+        } else if (strncmp(line, "let ", 4) == 0) {
+            let_read(line + 4);
         } else if (*count) {
             line_read(&entries[*count - 1], line);
         } else if (*line && *line != '#') {

@@ -3,13 +3,12 @@
  * A file of entries is text, one entry after the other:
  *
  *   # comment, above or inside of an entry
+ *   let TO To: <sip:bob@sip.test>    from here on, {TO} stands for that
  *   == 3.1.1.6 lwsdisp: no blank between display name and <
  *   tls ws core: passes              what becomes of it, for each way in that is to be tried
- *   mask: 400 Bad Contact            the same of tls and ws with masked Contacts, where that
  * differs body: 0                          bytes of the body that goes out; not given: all that
  * came of: INVITE                       the message is a response, to a request of this method
  *   tshark: why                      tshark is not asked about what goes out
- *   osip: why                        nor is libosip2
  *   = To: <sip:bob@sip.test>         this line is in what goes out, once
  *   - P-Asserted-Identity            no header of this name is in what goes out
  *   | OPTIONS sip:bob@sip.test SIP/2.0      the message: lines that end with CRLF,
@@ -33,7 +32,7 @@
 enum way { WAY_TLS, WAY_WS, WAY_CORE, WAY_COUNT };
 extern const char *const way_names[WAY_COUNT];
 
-enum { OUTCOME_STATUSES = 4, ENTRY_LINES = 32 };
+enum { OUTCOME_STATUSES = 4, ENTRY_LINES = 32, BODY_ALL = -1, BODY_ANY = -2 };
 
 struct outcome {
     bool wanted; /* this way is to be tried */
@@ -46,10 +45,10 @@ struct outcome {
 struct entry {
     const char *file, *name; /* "rfc4475", "3.1.1.6 lwsdisp" */
     int line;
-    struct outcome ways[WAY_COUNT], mask;
-    long body;      /* -1: all */
+    struct outcome ways[WAY_COUNT];
+    long body;      /* or BODY_ALL, BODY_ANY */
     const char *of; /* NULL: no response to anything */
-    bool skip_osip, skip_tshark;
+    bool skip_tshark;
     struct str text; /* not expanded */
     struct str lines[ENTRY_LINES];
     unsigned line_count;

@@ -36,13 +36,25 @@ static char *copy(const char *text)
 
 /* ---- bytes ---- */
 
+/* Bytes and a NUL take so much. */
+static size_t room(size_t len)
+{
+    size_t size = 64;
+
+    while (size < len + 1)
+        size *= 2;
+    return size;
+}
+
 static void add(struct str *out, const char *p, size_t len)
 {
-    char *grown = must(realloc((char *)out->p, out->len + len + 1));
+    char *at = (char *)out->p;
 
-    memcpy(grown + out->len, p, len);
-    grown[out->len + len] = '\0';
-    *out = (struct str){grown, out->len + len};
+    if (!at || room(out->len) < room(out->len + len))
+        at = must(realloc(at, room(out->len + len)));
+    memcpy(at + out->len, p, len);
+    at[out->len + len] = '\0';
+    *out = (struct str){at, out->len + len};
 }
 
 /* The '}' that closes the '{' at `at`. */

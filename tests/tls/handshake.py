@@ -21,6 +21,7 @@ def context(ca, version=None, identity=None):
 def connect(address, port, client, name="localhost", session=None):
     """A TLS connection. ssl.SSLError, ConnectionError: refused."""
     plain = socket.create_connection((address, port), 10)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         return client.wrap_socket(plain, server_hostname=name, session=session)
     except Exception:
@@ -34,11 +35,24 @@ def ping(tls):
     return tls.recv(2) == b"\r\n"
 
 
-def outcome(address, port, client, **options):
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: sip\r\n\r\n"
+)
+
+
+def upgrade(tls):
+    """Open a WebSocket: what ping() is on a port for WebSocket."""
+    tls.sendall(UPGRADE)
+    return tls.recv(4096).startswith(b"HTTP/1.1 101 ")
+
+
+def outcome(address, port, client, speak=ping, **options):
     """What a client sees: "served", "resumed", or why it was refused, as OpenSSL names the alert."""
     try:
         with connect(address, port, client, **options) as tls:
-            if not ping(tls):
+            if not speak(tls):
                 return "closed"
             return "resumed" if tls.session_reused else "served"
     except ssl.SSLError as error:
@@ -47,10 +61,10 @@ def outcome(address, port, client, **options):
         return type(error).__name__
 
 
-def session(address, port, client, name="localhost"):
+def session(address, port, client, name="localhost", speak=ping):
     """A session to resume."""
     with connect(address, port, client, name) as tls:
-        assert ping(tls)
+        assert speak(tls)
         return tls.session
 
 

@@ -4,6 +4,7 @@ import itertools
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import handshake
 import raw
@@ -14,8 +15,11 @@ EXTENDED = [(0xFF01, b"\0")]  # renegotiation_info, so that nothing but the poin
 
 
 @pytest.fixture(scope="module")
-def edge(module_lab):
-    return module_lab.edge(users=["alice"])
+def edge(module_lab, ca):
+    """With an EC and an RSA certificate, so that no suite is refused for want of one."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    more = "certificates: [{{chain: {}, key: {}}}]\n".format(*ca.issue("rsa", key=key))
+    return module_lab.edge(users=["alice"], more=more)
 
 
 def refused(edge, hello, alert, says, version=0x0301):
@@ -102,7 +106,9 @@ def test_a_weak_signature_is_refused(edge):  # X4 refused: SHA-1 and MD5
 
 
 def test_what_is_accepted(edge):  # X4: and compression is not, though offered
-    for suite, version in itertools.product((0xC02B, 0xC02C, 0xCCA9), (0x0301, 0x0303)):
+    for suite, version in itertools.product(
+        (0xC02B, 0xC02C, 0xCCA9, 0xC02F, 0xC030, 0xCCA8), (0x0301, 0x0303)
+    ):
         hello = raw.client_hello(suites=[0x000A, 0x002F, suite], compressions=[1, 0], extensions=EXTENDED)
         answer = raw.ask(HOST, edge.tls_port, raw.records(hello, version))
         assert answer.text == f"0303 {suite:04x}" and answer.compression == 0

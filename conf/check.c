@@ -390,6 +390,11 @@ static bool key_is_kind(const struct key *key)
     return key->type == KEY_TEXT;
 }
 
+static bool kind_is_secure(const struct key *kind)
+{
+    return !strncmp(kind->name, "tls", 3) || !strcmp(kind->name, "wss");
+}
+
 /* Whether an entry of `listen` names one kind, or what is taken for one: an unknown key, which
  * has been told. */
 static bool kind_is_one(struct check *check, const yaml_node_t *entry, const struct key *keys)
@@ -428,7 +433,7 @@ static bool listeners_check(struct check *check, const yaml_node_t *root, const 
             first = key_is_kind(kind) ? conf_node(check->document, entry, kind->name) : NULL;
             if (first) {
                 path_key(key_path, path, kind->name);
-                secure |= !strncmp(kind->name, "tls", 3) || !strcmp(kind->name, "wss");
+                secure |= kind_is_secure(kind);
             }
         }
         if (!conf_node_text(first) || conf_listener_parse(conf_node_text(first), &address, &any))
@@ -478,6 +483,14 @@ static void file_check(struct check *check, const yaml_node_t *node, const char 
     wrong(check, node, false, key_path, right);
 }
 
+static bool listener_is_secure(struct check *check, const yaml_node_t *entry)
+{
+    for (const struct key *key = conf_key_find(conf_schema, "listen")->keys; key->name; key++)
+        if (kind_is_secure(key) && conf_node(check->document, entry, key->name))
+            return true;
+    return false;
+}
+
 /* Certificates of clients: who asks for them needs to know their CAs, and the other way round. */
 static void clients_check(struct check *check, const yaml_node_t *root)
 {
@@ -497,16 +510,17 @@ static void clients_check(struct check *check, const yaml_node_t *root)
         asked = true;
         path_item(path, "listen", i);
         path_key(key_path, path, "client_certificate");
-        if (!conf_node(check->document, entry, "tls"))
+        if (!listener_is_secure(check, entry))
             wrong(check, node, false, key_path,
-                  "no, or no such key: only tls listeners can ask for one");
+                  "no, or no such key: only tls, wss and tls+wss listeners can ask for one");
         else if (!ca)
             wrong(check, node, false, key_path,
                   "no, unless `client_ca: FILE` at the top names the CAs to accept");
     }
     if (ca && !asked)
         wrong(check, ca, false, "client_ca",
-              "not there, unless a tls listener has `client_certificate: asked` or `required`");
+              "not there, unless a listener has `client_certificate: asked` or "
+              "`required`");
 }
 
 static void certificate_check(struct check *check, const yaml_node_t *map, const char *path)

@@ -42,7 +42,7 @@ struct conf_listener {
     enum conf_listener_kind kind;
     union conf_sockaddr address; /* PORT alone: [::], both families (IPV6_V6ONLY off) */
     bool any;                    /* PORT alone was given: where there is no IPv6, 0.0.0.0 */
-    enum conf_client_certificate client_certificate; /* of CONF_TLS; other kinds: no */
+    enum conf_client_certificate client_certificate; /* of kinds without TLS: no */
     int line;
 };
 

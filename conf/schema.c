@@ -152,7 +152,7 @@ static const struct key listen_keys[] = {
     TEXT("tcp+ws", false, struct listen, tcp_ws, listener, NULL,
          "the same two without encryption, for use behind a TLS load balancer"),
     CHOICE("client_certificate", false, struct listen, client_certificate, demands, NULL,
-           "of a tls listener: whether clients must show one by client_ca; no unless set"),
+           "of a listener with TLS: whether clients must show one by client_ca; no unless set"),
     {0}};
 
 static const struct key user_keys[] = {

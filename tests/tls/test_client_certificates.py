@@ -75,6 +75,33 @@ def test_a_port_demands_what_its_key_says(lab, edge, clients, version):  # X4
     assert lines[-1].endswith('client="CN=phone 7"'), lines[-1]
 
 
+@pytest.mark.parametrize("version", handshake.VERSIONS)
+@pytest.mark.parametrize("kind", ["wss", "tls+wss"])
+def test_a_websocket_port_demands_what_its_key_says(lab, clients, tmp_path, kind, version):  # X4, X4 refused
+    """And the other one none, as browsers would ask their user for it."""
+    port = net.free_port()
+    edge = lab.edge(
+        users=["alice"],
+        listeners=[f"  - {{{kind}: {HOST}:{port}, client_certificate: required}}"],
+        more=f"client_ca: {clients.file}\n",
+    )
+    with_one = handshake.context(lab.ca, version, issue(clients, subject="browser 7"))
+    foreign = handshake.context(lab.ca, version, issue(Authority(tmp_path, "Other CA")))
+    without = handshake.context(lab.ca, version)
+    web = {"speak": handshake.upgrade}
+    assert handshake.outcome(HOST, edge.wss_port, without, **web) == "served"
+    assert handshake.outcome(HOST, port, with_one, **web) == "served"
+    logged(edge, r'flow opened .* transport=WSS .* client="CN=browser 7"$')
+    session = handshake.session(HOST, port, with_one, speak=handshake.upgrade)
+    assert handshake.outcome(HOST, port, with_one, session=session, **web) == "resumed"
+    assert handshake.outcome(HOST, port, foreign, **web) == "TLSV1_ALERT_UNKNOWN_CA"
+    assert handshake.outcome(HOST, port, without, **web) not in ("served", "resumed")
+    for session_port in edge.wss_port, edge.tls_port:
+        speak = handshake.upgrade if session_port == edge.wss_port else handshake.ping
+        session = handshake.session(HOST, session_port, without, speak=speak)
+        assert handshake.outcome(HOST, port, without, session=session, **web) not in ("served", "resumed")
+
+
 def test_a_client_without_a_subject_is_logged_by_its_first_name(lab, edge, clients):  # X4
     client = handshake.context(lab.ca, None, issue(clients, subject="", names=("a.test", "b.test")))
     assert handshake.outcome(HOST, edge.required, client) == "served"

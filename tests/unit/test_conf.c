@@ -613,7 +613,7 @@ static const struct {
      "20: listen[16].tcp: '127.0.0.1:5060' is wrong: another port; listen[15] has this one\n"
      "22: listen[18].tcp: '[::]:5060' is wrong: another port; listen[17] has this one"},
     {SMALL "client_ca: chain.pem\n",
-     "8: client_ca: 'chain.pem' is wrong: not there, unless a tls listener has "},
+     "8: client_ca: 'chain.pem' is wrong: not there, unless a listener has "},
     {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
      "listen:\n"
      "  - {tls: 1, client_certificate: asked}\n"
@@ -624,16 +624,16 @@ static const struct {
      "5: listen[0].client_certificate: 'asked' is wrong: no, unless `client_ca: FILE` at the top\n"
      "6: listen[1].client_certificate: 'yes' is wrong: one of no, asked, required\n"
      "7: listen[2]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
-     "7: listen[2].client_certificate: 'required' is wrong: no, or no such key: only tls\n"
+     "7: listen[2].client_certificate: 'required' is wrong: no, or no such key: only tls, wss and\n"
      "9: listen[4].client_certificates: 'client_certificates' is wrong: no such key; did you mean"},
     {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
      "client_ca: none.pem\n"
      "listen:\n"
-     "  - {wss: 1, client_certificate: asked}\n"
+     "  - {ws: 1, client_certificate: asked}\n"
      "  - {tcp: 2, client_certificate: required}\n",
      "4: client_ca: 'none.pem' is wrong: a file that can be read (No such file or directory)\n"
-     "6: listen[0].client_certificate: 'asked' is wrong: no, or no such key: only tls listeners\n"
-     "7: listen[1].client_certificate: 'required' is wrong: no, or no such key: only tls\n"},
+     "6: listen[0].client_certificate: 'asked' is wrong: no, or no such key: only tls, wss and tls+wss\n"
+     "7: listen[1].client_certificate: 'required' is wrong: no, or no such key: only tls, wss and\n"},
     {"domain: a.example\n"
      "listen: [tcp: 5061]\n"
      "core: :5070\n"

@@ -17,8 +17,9 @@ class Edge:
     `listen`; `certificate` (chain file, key file). stop() fails the test when the stop was not clean."""
 
     def __init__(self, lab, backends=(), users=(), contact="mask", more="", address="127.0.0.1",
-                 workers=2, ca=None, level="debug", listeners=(), certificate=None):
-        self.lab, self.address = lab, address
+                 workers=2, ca=None, level="debug", listeners=(), certificate=None,
+                 asan=""):
+        self.lab, self.address, self.asan = lab, address, asan
         self.ca = ca or lab.ca
         bracketed = f"[{address}]" if ":" in address else address
         self.tls_port, self.wss_port = net.free_port(address), net.free_port(address)
@@ -53,7 +54,7 @@ class Edge:
             "sipward",
             [pathlib.Path(PROGRAM).resolve(), self.file],
             env={
-                "ASAN_OPTIONS": "detect_leaks=1:exitcode=99",
+                "ASAN_OPTIONS": f"detect_leaks=1:exitcode=99:{self.asan}",
                 "UBSAN_OPTIONS": "print_stacktrace=1",
             },
         )
@@ -66,6 +67,18 @@ class Edge:
             )
 
         net.until(listening, "sipward listens", 15)
+
+    @property
+    def pid(self):
+        return self.process.child.pid
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def memory(self):
+        """Resident, in bytes."""
+        with open(f"/proc/{self.pid}/statm", encoding="ascii") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def log(self):
         return self.process.output()

@@ -152,14 +152,31 @@ static void forward_answer(struct forward *forward, int status, const char *why,
 
 /* ---- requests ---- */
 
-/* Answer a request that goes nowhere. INVITE gets a transaction, which absorbs the ACK, but not
- * without limit: a client must not be able to fill the table with what is refused. */
+/* Answer in a transaction, which absorbs what comes again, and the ACK. false: no room for one. */
+static bool answer_kept(struct proxy *proxy, const struct sip_msg *request,
+                        const struct hop *reply_to, int status, const char *why, struct str extra,
+                        uint64_t now)
+{
+    struct forward *forward = forward_create(proxy, request, reply_to);
+
+    if (!forward)
+        return false;
+    if (server_transaction_create(proxy->transactions, request, reply_to, &forward_user, forward,
+                                  now, &forward->server)) {
+        forward_free(forward);
+        return false;
+    }
+    server_transaction_reply(forward->server, status, why, extra, now);
+    return true;
+}
+
+/* Answer a request that goes nowhere. INVITE gets a transaction, but not without limit: a client
+ * must not be able to fill the table with what is refused. */
 static void request_answer(struct proxy *proxy, const struct sip_msg *request,
                            const struct hop *reply_to, int status, const char *why,
                            struct str extra, uint64_t now)
 {
     const struct flow *flow = reply_to->flow;
-    struct forward *forward;
 
     if (request->method == SIP_ACK) /* V5, M1 */
         return;
@@ -171,17 +188,9 @@ static void request_answer(struct proxy *proxy, const struct sip_msg *request,
               LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
     if (status >= 400)
         proxy->counters.rejected++;
-    if (request->method == SIP_INVITE && !(flow && flow_is_full(flow))) {
-        forward = forward_create(proxy, request, reply_to);
-        if (forward && !server_transaction_create(proxy->transactions, request, reply_to,
-                                                  &forward_user, forward, now, &forward->server)) {
-            server_transaction_reply(forward->server, status, why, extra, now);
-            return;
-        }
-        if (forward)
-            forward_free(forward);
-    }
-    proxy_reply(proxy, request, reply_to, status, why, extra);
+    if (request->method != SIP_INVITE || (flow && flow_is_full(flow)) ||
+        !answer_kept(proxy, request, reply_to, status, why, extra, now))
+        proxy_reply(proxy, request, reply_to, status, why, extra);
 }
 
 int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
@@ -257,7 +266,9 @@ static void cancel_receive(struct proxy *proxy, struct sip_msg *cancel, const st
         request_answer(proxy, cancel, reply_to, 481, NULL, STR(""), now);
         return;
     }
-    proxy_reply(proxy, cancel, reply_to, 200, NULL, STR(""));
+    /* One that comes again may find the INVITE over: it gets its 200 all the same (T8). */
+    if (reply_to->flow || !answer_kept(proxy, cancel, reply_to, 200, NULL, STR(""), now))
+        proxy_reply(proxy, cancel, reply_to, 200, NULL, STR(""));
     forward = server_transaction_owner(server);
     if (forward->cancelled || server_transaction_status(server) >= 200)
         return;

@@ -119,7 +119,9 @@ static const struct story stories[] = {
       {CORE, "INVITE", "487 Request Terminated", NULL},
       {CORE, "CANCEL", "200 OK", NULL},
       {CORE, "ACK", NULL, NULL},
-      {CORE, "INVITE", NULL, NULL}},
+      {CORE, "INVITE", NULL, NULL},
+      {WAIT, "6000", NULL, NULL}, /* the INVITE is forgotten */
+      {CORE, "CANCEL", "200 OK", NULL}},
      0},
     {"CANCEL comes twice",
      true,  {{CLIENT, "180 Ringing", "180 Ringing", NULL},

@@ -193,6 +193,20 @@ static int entry_line(yaml_document_t *document, const char *list, size_t i)
     return conf_node_line(yaml_document_get_node(document, node->data.sequence.items.start[i]));
 }
 
+static int networks_make(const struct listen *listen, struct conf_listener *listener)
+{
+    if (!listen->proxy_protocol_count)
+        return 0;
+    listener->proxy_protocol =
+        calloc(listen->proxy_protocol_count, sizeof(*listener->proxy_protocol));
+    if (!listener->proxy_protocol)
+        return -ENOMEM;
+    for (unsigned i = 0; i < listen->proxy_protocol_count; i++)
+        (void)conf_network_parse(listen->proxy_protocol[i],
+                                 &listener->proxy_protocol[listener->proxy_protocol_count++]);
+    return 0;
+}
+
 static int listeners_make(struct loaded *loaded, yaml_document_t *document)
 {
     struct conf *conf = &loaded->conf;
@@ -208,6 +222,8 @@ static int listeners_make(struct loaded *loaded, yaml_document_t *document)
 
         listener->line = entry_line(document, "listen", i);
         listener->client_certificate = listen->client_certificate;
+        if (networks_make(listen, listener))
+            return -ENOMEM;
         for (size_t kind = 0; kind < ARRAY_LEN(texts); kind++) {
             if (!texts[kind])
                 continue;
@@ -538,6 +554,8 @@ void conf_free(struct conf **conf)
     }
     free(loaded->conf.certificates);
     free(loaded->conf.client_ca);
+    for (unsigned i = 0; i < loaded->conf.listener_count; i++)
+        free(loaded->conf.listeners[i].proxy_protocol);
     free(loaded->conf.listeners);
     free(loaded->conf.path);
     schema_make(&schema);

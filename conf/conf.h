@@ -38,11 +38,19 @@ union conf_sockaddr {
     struct sockaddr_in6 in6;
 };
 
+struct conf_network {
+    union conf_sockaddr address; /* port 0, host bits 0 */
+    unsigned bits;
+};
+
 struct conf_listener {
     enum conf_listener_kind kind;
     union conf_sockaddr address; /* PORT alone: [::], both families (IPV6_V6ONLY off) */
     bool any;                    /* PORT alone was given: where there is no IPv6, 0.0.0.0 */
     enum conf_client_certificate client_certificate; /* of kinds without TLS: no */
+    struct conf_network *proxy_protocol; /* who connects: load balancers in these networks, with a
+                                            PROXY protocol header; none: clients themselves */
+    unsigned proxy_protocol_count;
     int line;
 };
 
@@ -157,6 +165,7 @@ struct conf {
  * -EFBIG, ...: the file can't be read; reported too. -ENOMEM. */
 int conf_load(const char *path, FILE *errors, struct conf **out);
 void conf_free(struct conf **conf); /* a NULL *conf is fine */
+bool conf_network_has(const struct conf_network *network, const struct sockaddr *address);
 /* What the file and the defaults came to, for `sipward check`: no secrets. */
 void conf_print(const struct conf *conf, FILE *out);
 /* Every key with its default and one line of help, from the schema: for the documents' test. */

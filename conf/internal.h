@@ -58,6 +58,8 @@ struct loaded {
     struct listen {
         char *tls, *wss, *tcp, *ws, *tls_wss, *tcp_ws; /* one, as enum conf_listener_kind counts */
         enum conf_client_certificate client_certificate;
+        char **proxy_protocol;
+        unsigned proxy_protocol_count;
     } * listen;
     unsigned listen_count;
     char **backends;
@@ -99,6 +101,7 @@ int conf_node_line(const yaml_node_t *node);
 /* text.c: 0, or -EINVAL where the text is not of that form. */
 int conf_number(const char *text, uint64_t max, uint64_t *out); /* decimal, no leading zeros */
 int conf_listener_parse(const char *text, union conf_sockaddr *out, bool *any);
+int conf_network_parse(const char *text, struct conf_network *out);
 int conf_backend_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *port);
 int conf_core_parse(const char *text, union conf_sockaddr *core4, union conf_sockaddr *core6,
                     uint16_t *port);
@@ -111,6 +114,8 @@ char *conf_file_path(const char *conf_path, const char *name);
 bool conf_text_valid(const char *text); /* no control bytes, nothing empty */
 bool conf_host_valid(const char *text);
 bool conf_listener_valid(const char *text);
+bool conf_network_valid(const char *text);
+bool conf_network_same(const char *one, const char *two);
 bool conf_backend_valid(const char *text);
 bool conf_backend_same(const char *one, const char *two);
 bool conf_core_valid(const char *text);

@@ -45,6 +45,22 @@ static void text_print(const struct text_rule *rule, const char *text, FILE *out
 
 static void keys_print(const struct key *keys, const char *base, int indent, FILE *out);
 
+/* [ONE, TWO] */
+static void texts_print(const struct key *key, const char *base, FILE *out)
+{
+    const char *list = text_load(base + key->offset);
+    unsigned count;
+
+    memcpy(&count, base + key->count_offset, sizeof(count));
+    (void)fputc('[', out);
+    for (unsigned i = 0; i < count; i++) {
+        if (i)
+            (void)fputs(", ", out);
+        text_print(key->text, text_load(list + (size_t)i * key->size), out);
+    }
+    (void)fputc(']', out);
+}
+
 static void list_print(const struct key *key, const char *base, int indent, FILE *out)
 {
     unsigned count;
@@ -69,6 +85,7 @@ static void value_print(const struct key *key, const char *base, FILE *out)
     uint64_t number;
 
     switch (key->type) {
+    case KEY_TEXTS: texts_print(key, base, out); break;
     case KEY_NUMBER:
         (void)fprintf(out, "%" PRIu64, number_load(base + key->offset, key->size));
         break;
@@ -97,6 +114,7 @@ static void keys_print(const struct key *keys, const char *base, int indent, FIL
 
     for (; keys->name; keys++) {
         if ((keys->type == KEY_TEXT && !text_load(base + keys->offset)) ||
+            (keys->type == KEY_TEXTS && indent < 0 && !text_load(base + keys->offset)) ||
             (keys->type == KEY_MAP && map_is_empty(keys->keys, base)))
             continue;
         if (indent < 0) {

@@ -46,6 +46,9 @@ static const struct text_rule file = {conf_text_valid, "the name of a PEM file",
 static const struct text_rule listener = {
     conf_listener_valid, "PORT, ADDRESS:PORT or \"[IPV6]:PORT\", ports from 1 to 65535", NULL,
     false};
+static const struct text_rule network = {
+    conf_network_valid, "ADDRESS/BITS, with no bit of the address set behind those, or ADDRESS",
+    conf_network_same, false};
 static const struct text_rule backend = {
     conf_backend_valid,
     "udp:HOST or udp:HOST:PORT, an IPv6 address in [ ] (only udp in this version)",
@@ -153,6 +156,8 @@ static const struct key listen_keys[] = {
          "the same two without encryption, for use behind a TLS load balancer"),
     CHOICE("client_certificate", false, struct listen, client_certificate, demands, NULL,
            "of a listener with TLS: whether clients must show one by client_ca; no unless set"),
+    TEXTS("proxy_protocol", struct listen, proxy_protocol, proxy_protocol_count, CONF_LIST_MAX,
+          network, NULL, "networks of load balancers that put a PROXY protocol 2 header in front"),
     {0}};
 
 static const struct key user_keys[] = {

@@ -140,6 +140,78 @@ int conf_listener_parse(const char *text, union conf_sockaddr *out, bool *any)
     return err;
 }
 
+/* The address's bytes, and how many. */
+static const uint8_t *address_bytes(const struct sockaddr *address, size_t *len)
+{
+    const struct sockaddr_in *in = (const void *)address;
+    const struct sockaddr_in6 *in6 = (const void *)address;
+
+    *len = address->sa_family == AF_INET ? sizeof(in->sin_addr) : sizeof(in6->sin6_addr);
+    return address->sa_family == AF_INET ? (const uint8_t *)&in->sin_addr
+                                         : (const uint8_t *)&in6->sin6_addr;
+}
+
+/* Is this bit (0: the highest) set? */
+static bool bit_of(const uint8_t *bytes, size_t i)
+{
+    return bytes[i / 8] >> (7 - i % 8) & 1;
+}
+
+int conf_network_parse(const char *text, struct conf_network *out)
+{
+    struct conf_network network;
+    char host[CONF_HOST_SIZE];
+    size_t len = strcspn(text, "/"), size;
+    const uint8_t *bytes;
+    uint64_t bits;
+
+    if (len >= sizeof(host))
+        return -EINVAL;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    if (conf_address_parse(host, 0, &network.address))
+        return -EINVAL;
+    bytes = address_bytes(&network.address.sa, &size);
+    bits = size * 8;
+    if (text[len] && conf_number(text + len + 1, size * 8, &bits))
+        return -EINVAL;
+    for (size_t i = bits; i < size * 8; i++)
+        if (bit_of(bytes, i))
+            return -EINVAL;
+    network.bits = (unsigned)bits;
+    *out = network;
+    return 0;
+}
+
+bool conf_network_has(const struct conf_network *network, const struct sockaddr *address)
+{
+    size_t len;
+    const uint8_t *ours = address_bytes(&network->address.sa, &len);
+    const uint8_t *theirs = address_bytes(address, &len);
+
+    if (network->address.sa.sa_family != address->sa_family)
+        return false;
+    for (size_t i = 0; i < network->bits; i++)
+        if (bit_of(ours, i) != bit_of(theirs, i))
+            return false;
+    return true;
+}
+
+bool conf_network_valid(const char *text)
+{
+    struct conf_network network;
+
+    return !conf_network_parse(text, &network);
+}
+
+bool conf_network_same(const char *one, const char *two)
+{
+    struct conf_network network1, network2;
+
+    return !conf_network_parse(one, &network1) && !conf_network_parse(two, &network2) &&
+           network1.bits == network2.bits && conf_sockaddr_eq(&network1.address, &network2.address);
+}
+
 /* RFC 1123 2.1, RFC 3261 25.1 hostname. A last label of digits is an address gone wrong. */
 static bool name_valid(const char *text)
 {

@@ -10,6 +10,7 @@
 
 #include "proxy/log.h"
 #include "tls/channel.h"
+#include "tls/proxy_protocol.h"
 #include "tls/queue.h"
 #include "tls/sip.h"
 #include "tls/socket.h"
@@ -24,6 +25,7 @@ enum {
 };
 
 enum state {
+    STREAM_PREFACE,   /* a PROXY protocol header, where the listener wants one */
     STREAM_HANDSHAKE, /* TLS only */
     STREAM_CHOICE,    /* of the protocol, by the first bytes */
     STREAM_OPEN,      /* the protocol's */
@@ -38,6 +40,11 @@ enum ending {
     END_RESET,    /* and what the kernel holds for the peer goes too */
 };
 
+struct preface {
+    size_t len;
+    uint8_t bytes[PROXY_HEADER_MAX];
+};
+
 struct stream {
     struct streams *streams;
     struct stream *next, **link;           /* of all */
@@ -46,6 +53,8 @@ struct stream {
     int events; /* polled for */
     enum state state;
     enum conf_listener_kind kind;
+    struct preface *preface; /* NULL: not in that state */
+    bool unproxied;          /* the load balancer itself: a health check */
     struct channel channel;
     bool finished; /* closing: close_notify and FIN are out */
 
@@ -158,6 +167,9 @@ static uint64_t stream_deadline(const struct stream *stream, const char **reason
 
     *reason = NULL;
     switch (stream->state) {
+    case STREAM_PREFACE:
+        *reason = "PROXY protocol header timeout";
+        return after(stream->since, conf->limits.handshake_timeout_s);
     case STREAM_HANDSHAKE:
         *reason = "handshake timeout";
         return after(stream->since, conf->limits.handshake_timeout_s);
@@ -190,6 +202,7 @@ static void stream_timer(struct timer *timer, uint64_t now)
         return;
     }
     switch (stream->state) {
+    case STREAM_PREFACE:
     case STREAM_HANDSHAKE: stream_end(stream, reason, END_AT_ONCE); break;
     case STREAM_CHOICE: stream_end(stream, reason, END_PROPERLY); break;
     case STREAM_OPEN:
@@ -231,6 +244,7 @@ static void events_update(struct stream *stream)
     int events = UV_READABLE;
 
     switch (stream->state) {
+    case STREAM_PREFACE: break;
     case STREAM_HANDSHAKE: events = stream->channel.wants_write ? UV_WRITABLE : UV_READABLE; break;
     case STREAM_CHOICE:
     case STREAM_OPEN: events = UV_READABLE | (waiting ? UV_WRITABLE : 0); break;
@@ -271,6 +285,8 @@ static void stream_gone(struct stream *stream)
     timer_stop(options->timers, &stream->timer);
     todo_remove(stream);
     queue_clear(&stream->queue);
+    free(stream->preface);
+    stream->preface = NULL;
     uv_close((uv_handle_t *)&stream->poll, stream_free); /* first: it knows the socket */
     channel_close(&stream->channel);
     atomic_fetch_sub(options->connections, 1);
@@ -281,9 +297,11 @@ static void end_log(const struct stream *stream, const char *reason, enum ending
     char peer[SOCKET_TEXT];
 
     socket_text(&stream->peer.sa, peer);
-    if (stream->state == STREAM_HANDSHAKE)
-        log_event(LOG_INFO, "TLS handshake failed", LOG_TEXT("peer", str_of(peer)),
-                  LOG_TEXT("reason", str_of(reason)));
+    if (stream->state == STREAM_PREFACE || stream->state == STREAM_HANDSHAKE)
+        log_event(stream->unproxied ? LOG_DEBUG : LOG_INFO,
+                  stream->state == STREAM_PREFACE ? "PROXY protocol failed"
+                                                  : "TLS handshake failed",
+                  LOG_TEXT("peer", str_of(peer)), LOG_TEXT("reason", str_of(reason)));
     else if (how == END_RESET && stream->flow)
         log_event(LOG_WARNING, "slow reader closed",
                   LOG_TEXT("flow", str_of(flow_name(stream->flow))), LOG_TEXT("peer", str_of(peer)),
@@ -660,6 +678,60 @@ static void stream_receive(struct stream *stream)
     events_update(stream);
 }
 
+/* The addresses are known: TLS, or the protocol at once. */
+static void stream_begin(struct stream *stream)
+{
+    if (!stream->channel.ssl) {
+        stream_ready(stream);
+        return;
+    }
+    state_set(stream, STREAM_HANDSHAKE);
+    events_update(stream);
+}
+
+/* Nothing behind the header is read: that may be TLS's. 0: it is complete. -EAGAIN. Else it ended.
+ */
+static int preface_read(struct stream *stream, struct proxy_header *header)
+{
+    struct preface *preface = stream->preface;
+    ssize_t taken = proxy_header_parse(preface->bytes, preface->len, header);
+
+    while (taken == 0) {
+        ssize_t got =
+            recv(stream->channel.fd, preface->bytes + preface->len, header->need - preface->len, 0);
+
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return -EAGAIN;
+        if (got <= 0) {
+            stream->unproxied = preface->len == 0; /* a health check that only connects */
+            stream_end(stream, "closed by client", END_AT_ONCE);
+            return -ECONNRESET;
+        }
+        preface->len += (size_t)got;
+        taken = proxy_header_parse(preface->bytes, preface->len, header);
+    }
+    if (taken > 0)
+        return 0;
+    stream_end(stream, header->error, END_AT_ONCE);
+    return -EPROTO;
+}
+
+static void stream_preface(struct stream *stream)
+{
+    struct proxy_header header;
+
+    if (preface_read(stream, &header))
+        return;
+    stream->unproxied = !header.proxied;
+    if (header.proxied) {
+        stream->peer = header.source;
+        stream->local = header.destination;
+    }
+    free(stream->preface);
+    stream->preface = NULL;
+    stream_begin(stream);
+}
+
 static void stream_handshake(struct stream *stream)
 {
     int err = channel_handshake(&stream->channel);
@@ -737,6 +809,7 @@ static void stream_event(uv_poll_t *poll, int status, int events)
         return;
     }
     switch (stream->state) {
+    case STREAM_PREFACE: stream_preface(stream); break;
     case STREAM_HANDSHAKE: stream_handshake(stream); break;
     case STREAM_CHOICE:
     case STREAM_OPEN:
@@ -827,17 +900,23 @@ static int stream_create(struct streams *streams, const struct conf_listener *li
                          struct stream **out)
 {
     struct stream *stream = calloc(1, sizeof(*stream));
-    int err;
+    int err = 0;
 
     if (!stream)
         return -ENOMEM;
     stream->streams = streams;
     stream->kind = listener->kind;
-    err = channel_open(streams, listener, fd, &stream->channel);
+    if (listener->proxy_protocol_count) {
+        stream->preface = calloc(1, sizeof(*stream->preface));
+        err = stream->preface ? 0 : -ENOMEM;
+    }
+    if (!err)
+        err = channel_open(streams, listener, fd, &stream->channel);
     if (!err)
         err = uv_poll_init(streams->options.loop, &stream->poll, fd);
     if (err) {
         SSL_free(stream->channel.ssl);
+        free(stream->preface);
         free(stream);
         return err;
     }
@@ -846,32 +925,51 @@ static int stream_create(struct streams *streams, const struct conf_listener *li
     return 0;
 }
 
+static bool sender_trusted(const struct conf_listener *listener, const struct sockaddr *peer)
+{
+    for (unsigned i = 0; i < listener->proxy_protocol_count; i++)
+        if (conf_network_has(&listener->proxy_protocol[i], peer))
+            return true;
+    return listener->proxy_protocol_count == 0;
+}
+
+static void accept_refuse(struct streams *streams, int fd, enum log_level level,
+                          const struct sockaddr *peer, const char *reason)
+{
+    char text[SOCKET_TEXT];
+
+    socket_text(peer, text);
+    if (!streams->closing)
+        log_event(level, "connection refused", LOG_TEXT("peer", str_of(text)),
+                  LOG_TEXT("reason", str_of(reason)));
+    close(fd);
+    atomic_fetch_sub(streams->options.connections, 1);
+}
+
 void streams_accept(struct streams *streams, const struct conf_listener *listener, int fd,
                     const struct sockaddr *peer, const struct sockaddr *local)
 {
     struct stream *stream;
-    int err = streams->closing ? -ESHUTDOWN : stream_create(streams, listener, fd, &stream);
+    int err;
 
+    if (!sender_trusted(listener, peer)) {
+        accept_refuse(streams, fd, LOG_INFO, peer, "not in this listener's proxy_protocol");
+        return;
+    }
+    err = streams->closing ? -ESHUTDOWN : stream_create(streams, listener, fd, &stream);
     if (err) {
-        char text[SOCKET_TEXT];
-
-        socket_text(peer, text);
-        if (!streams->closing)
-            log_event(LOG_WARNING, "connection refused", LOG_TEXT("peer", str_of(text)),
-                      LOG_TEXT("reason", str_of(strerrordesc_np(-err))));
-        close(fd);
-        atomic_fetch_sub(streams->options.connections, 1);
+        accept_refuse(streams, fd, LOG_WARNING, peer, strerrordesc_np(-err));
         return;
     }
     memcpy(&stream->peer, peer, socket_len(peer));
     memcpy(&stream->local, local, socket_len(local));
     all_add(streams, stream);
-    if (stream->channel.ssl) {
-        state_set(stream, STREAM_HANDSHAKE);
-        events_update(stream);
-    } else {
-        stream_ready(stream);
+    if (!stream->preface) {
+        stream_begin(stream);
+        return;
     }
+    state_set(stream, STREAM_PREFACE);
+    events_update(stream);
 }
 
 void streams_close(struct streams *streams)
@@ -879,7 +977,7 @@ void streams_close(struct streams *streams)
     streams->closing = true;
     for (struct stream *stream = streams->all; stream; stream = stream->next)
         stream_end(stream, "server is stopping",
-                   stream->state == STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
+                   stream->state <= STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
 }
 
 unsigned streams_count(const struct streams *streams)

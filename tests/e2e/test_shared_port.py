@@ -5,6 +5,7 @@ from harness import ends, net
 from harness.baresip import Baresip
 from harness.browser import Browser
 from harness.ends import establish, hang_up
+from harness.process import Process
 
 
 def shared(lab, scripted=False, **options):
@@ -55,6 +56,42 @@ def test_options_first_and_keepalive_first(lab):  # F2, M1, R1
         other.receive(0.5)
     assert other.pongs == 1
     other.register()
+
+
+CONFIG = """global
+    maxconn 100
+defaults
+    mode tcp
+    timeout connect 3s
+    timeout client 1m
+    timeout server 1m
+frontend clients
+    bind 127.0.0.1:{port}
+    default_backend edge
+backend edge
+    server edge 127.0.0.1:{edge} send-proxy-v2 check inter 100ms
+"""
+
+
+def test_behind_haproxy(lab):  # R1, R3: the addresses are the client's, and the load balancer's
+    inner, outer = net.free_port(), net.free_port()
+    edge, pbx = lab.scripted(
+        listeners=(f'  - {{tls+wss: "127.0.0.1:{inner}", proxy_protocol: [127.0.0.1/32]}}',)
+    )
+    config = lab.folder("haproxy") / "haproxy.cfg"
+    config.write_text(CONFIG.format(port=outer, edge=inner))
+    Process(lab, "haproxy", ["haproxy", "-db", "-f", config])
+    net.until(lambda: net.can_connect("127.0.0.1", outer), "haproxy listens")
+    edge.tls_port = edge.wss_port = outer
+    for kind in ("tls", "wss"):
+        client = lab.registered(edge, pbx, kind, kind)
+        peer = "%s:%d" % client.socket.getsockname()
+        edge.process.wait_output(rf"flow opened flow=\S+ peer={peer} .*{client.transport}")
+        invite = client.invite("sip:100@sip.test")
+        client.send(invite)
+        of_client, of_pbx = establish(client, invite, pbx)
+        assert ends.host_port(of_client.routes[0].strip("<>")) == ("localhost", outer)
+        hang_up(of_client, of_pbx)
 
 
 def test_a_phone_and_a_browser_call_each_other(lab):  # F4, F5, R6, R7, R12, T2, T3, T4

@@ -168,13 +168,19 @@ def tls_context(alpn=None):
 
 
 class Client:
-    def __init__(self, server, kind="ws", name=None, upgrade=True, small=False, alpn=None, **fields):
+    def __init__(self, server, kind="ws", name=None, upgrade=True, small=False, alpn=None,
+                 preface=b"", source=None, **fields):
+        """`preface` goes out before TLS; `source` is the client's own address."""
         self.socket = socket.socket(socket.AF_INET6 if kind == "ws6" else socket.AF_INET)
         if small: # a receive buffer that is full soon
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.settimeout(WAIT_S)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(("::1" if kind == "ws6" else "127.0.0.1", server.ports[kind]))
-        if kind in ("wss", "tls+wss"):
+        if preface:
+            self.socket.sendall(preface)
+        if kind in ("wss", "tls+wss", "wss-behind"):
             self.socket = tls_context(alpn).wrap_socket(self.socket, server_hostname=name)
         self.unread = b""
         if upgrade:

@@ -204,9 +204,22 @@ static void accept_one(uv_poll_t *poll, int status, int events)
     streams_accept(server.streams, &port->listener, fd, &peer.sa, &local.sa);
 }
 
+/* Behind a load balancer, which is 127.0.0.1. */
+static void listen_behind(struct conf_listener *listener)
+{
+    static struct conf_network balancer = {.bits = 32};
+
+    uv_ip4_addr("127.0.0.1", 0, &balancer.address.in);
+    listener->proxy_protocol = &balancer;
+    listener->proxy_protocol_count = 1;
+}
+
 static void listen_on(const char *name, const char *address, enum conf_listener_kind kind)
 {
     struct port *port = &server.ports[server.port_count++];
+
+    if (strstr(name, "behind"))
+        listen_behind(&port->listener);
     union conf_sockaddr sa = {0};
     socklen_t len = sizeof(sa);
 
@@ -356,9 +369,11 @@ int main(int argc, char **argv)
     listen_on("ws6", "::1", CONF_WS);
     listen_on("ws46", "::", CONF_WS); /* IPv4 comes as ::ffff:127.0.0.1 */
     listen_on("tcp+ws", "127.0.0.1", CONF_TCP_WS);
+    listen_on("ws-behind", "0.0.0.0", CONF_WS);
     if (server.certificates) {
         listen_on("wss", "127.0.0.1", CONF_WSS);
         listen_on("tls+wss", "127.0.0.1", CONF_TLS_WSS);
+        listen_on("wss-behind", "0.0.0.0", CONF_WSS);
     }
     fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK);
     uv_poll_init(&server.loop, &server.input, STDIN_FILENO);

@@ -177,6 +177,42 @@ static void the_seven_lines_load_with_every_default(void **state)
     conf_free(&conf);
 }
 
+/* Of the networks in every_key_arrives_where_it_belongs(). */
+static void networks_hold(const struct conf_network *networks)
+{
+    static const struct {
+        const char *address;
+        unsigned in; /* a bit for each network */
+    } cases[] = {
+        {"10.0.0.0",         0x09},
+        {"10.127.255.255",   0x09},
+        {"10.128.0.1",       0x29},
+        {"11.0.0.0",         0x08},
+        {"9.255.255.255",    0x08},
+        {"192.0.2.1",        0x0c},
+        {"192.0.2.0",        0x08},
+        {"2001:db8:7fff::1", 0x02},
+        {"2001:db8:8000::",  0x00},
+        {"::1",              0x10},
+        {"::",               0x00},
+        {"2001:db7:ffff::",  0x00},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        union conf_sockaddr address = {.in.sin_family = AF_INET};
+        unsigned in = 0;
+
+        if (inet_pton(AF_INET, cases[i].address, &address.in.sin_addr) != 1) {
+            address.sa.sa_family = AF_INET6;
+            assert_int_equal(inet_pton(AF_INET6, cases[i].address, &address.in6.sin6_addr), 1);
+        }
+        for (unsigned j = 0; j < 6; j++)
+            in |= (unsigned)conf_network_has(&networks[j], &address.sa) << j;
+        if (in != cases[i].in)
+            fail_msg("%s is in %x", cases[i].address, in);
+    }
+}
+
 static void every_key_arrives_where_it_belongs(void **state)
 {
     struct conf *conf =
@@ -187,7 +223,8 @@ static void every_key_arrives_where_it_belongs(void **state)
              "  - {chain: key.pem, key: chain.pem}\n"
              "client_ca: chain.pem\n"
              "listen: [{tls: 127.0.0.1:5061, client_certificate: asked}, wss: \"[::1]:443\", tcp: "
-             "5070, ws: 8080, tls+wss: 8443, tcp+ws: 8081]\n"
+             "5070, ws: 8080, tls+wss: 8443, {tcp+ws: 8081, proxy_protocol: "
+             "[10.0.0.0/8, \"2001:db8::/33\", 192.0.2.1, 0.0.0.0/0, \"::1\", 10.128.0.0/9]}]\n"
              "backends: [udp:pbx.example.com, \"udp:[fd00::5]:5090\", udp:10.0.0.5]\n"
              "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
              "contact: path\n"
@@ -240,6 +277,12 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->listeners[4].kind, CONF_TLS_WSS);
     assert_int_equal(ntohs(conf->listeners[4].address.in6.sin6_port), 8443);
     assert_int_equal(conf->listeners[5].kind, CONF_TCP_WS);
+    assert_int_equal(conf->listeners[4].proxy_protocol_count, 0);
+    assert_int_equal(conf->listeners[5].proxy_protocol_count, 6);
+    assert_int_equal(conf->listeners[5].proxy_protocol[0].bits, 8);
+    assert_int_equal(conf->listeners[5].proxy_protocol[2].bits, 32);
+    assert_int_equal(conf->listeners[5].proxy_protocol[4].bits, 128);
+    networks_hold(conf->listeners[5].proxy_protocol);
 
     assert_int_equal(conf->backend_count, 3);
     assert_string_equal(conf->backends[0].host, "pbx.example.com");
@@ -612,6 +655,23 @@ static const struct {
      "18: listen[14]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
      "20: listen[16].tcp: '127.0.0.1:5060' is wrong: another port; listen[15] has this one\n"
      "22: listen[18].tcp: '[::]:5060' is wrong: another port; listen[17] has this one"},
+    {"domain: a.example\nbackends: [udp:10.0.0.5]\n"
+     "listen:\n"
+     "  - tcp: 1\n"
+     "    proxy_protocol: [10.0.0.1/8, 10.0.0.0/33, 10.0.0.0/, \"2001:db8::1/64\", a.example, /8,\n"
+     "      10.0.0.0/08, 10.0.0.1, 10.0.0.1/32]\n"
+     "  - {tcp: 2, proxy_protocol: 10.0.0.0/8}\n"
+     "  - {proxy_protocol: []}\n",
+     "5: listen[0].proxy_protocol[0]: '10.0.0.1/8' is wrong: ADDRESS/BITS, with no bit\n"
+     "5: listen[0].proxy_protocol[1]: '10.0.0.0/33' is wrong: ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[2]: '10.0.0.0/' is wrong: ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[3]: '2001:db8::1/64' is wrong: ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[4]: 'a.example' is wrong: ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[5]: '/8' is wrong: ADDRESS/BITS\n"
+     "6: listen[0].proxy_protocol[6]: '10.0.0.0/08' is wrong: ADDRESS/BITS\n"
+     "6: listen[0].proxy_protocol[8]: '10.0.0.1/32' is wrong: each one once; it is entry [7] too\n"
+     "7: listen[1].proxy_protocol: '10.0.0.0/8' is wrong: a list: [..., ...]\n"
+     "8: listen[2]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws\n"},
     {SMALL "client_ca: chain.pem\n",
      "8: client_ca: 'chain.pem' is wrong: not there, unless a listener has "},
     {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
@@ -971,7 +1031,7 @@ static void all_of_the_sample_is_right(void **state)
 
     text = replace(text, "backends:\n  - udp:10.0.0.5:5060\n", "");
     conf = load(text);
-    assert_int_equal(conf->listener_count, 7);
+    assert_int_equal(conf->listener_count, 8);
     assert_int_equal(conf->headers.from_client_count, small->headers.from_client_count);
     for (unsigned i = 0; i < conf->headers.from_client_count; i++)
         assert_string_equal(conf->headers.from_clients[i], small->headers.from_clients[i]);

@@ -473,7 +473,7 @@ static bool targets_copy(struct fork *fork, const struct aor *aor)
         struct str *routes =
             arena_alloc(&fork->arena, (binding->path_count + 1) * sizeof(struct str));
 
-        branch->uri = arena_dup(&fork->arena, binding->contact);
+        branch->uri = arena_dup(&fork->arena, binding->uri.text);
         if (!routes || !branch->uri.p)
             return false;
         for (unsigned j = 0; j < binding->path_count; j++)
@@ -495,7 +495,7 @@ static size_t fork_bytes(const struct aor *aor, size_t request_len)
 
     for (const struct binding *binding = aor ? aor->bindings : NULL; binding;
          binding = binding->next) {
-        bytes += binding->contact.len + binding->instance.len + (size_t)4 * PIECE;
+        bytes += binding->uri.text.len + binding->instance.len + (size_t)4 * PIECE;
         for (unsigned i = 0; i < binding->path_count; i++)
             bytes += binding->paths[i].len + sizeof(struct str) + PIECE;
     }

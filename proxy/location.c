@@ -229,6 +229,21 @@ static struct str text_take(char **at, struct str s)
     return copy;
 }
 
+/* The same URI in a copy of its text. */
+static struct sip_uri uri_rebase(const struct sip_uri *uri, struct str text)
+{
+    struct sip_uri copy = *uri;
+    struct str *const parts[] = {&copy.user, &copy.password, &copy.host, &copy.params,
+                                 &copy.headers};
+
+    copy.text = text;
+    copy.scheme = uri->scheme.len == 3 ? STR("sip") : STR("sips");
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        if (parts[i]->p)
+            parts[i]->p = text.p + (parts[i]->p - uri->text.p);
+    return copy;
+}
+
 /* A new binding, not yet one of its AOR's. */
 static int binding_create(const struct location_update *update, const struct contact_change *change,
                           struct binding **out)
@@ -246,7 +261,7 @@ static int binding_create(const struct location_update *update, const struct con
     if (!binding)
         return -ENOMEM;
     at = binding->text;
-    binding->contact = text_take(&at, change->uri.text);
+    binding->uri = uri_rebase(&change->uri, text_take(&at, change->uri.text));
     binding->params = text_take(&at, change->params);
     binding->instance = text_take(&at, change->instance);
     binding->reg_id = change->reg_id;
@@ -261,28 +276,19 @@ static int binding_create(const struct location_update *update, const struct con
 
 /* Is this the binding that the change is about: the same URI, or the same flow of the same device
  * (S5, RFC 5626 6)? */
-static bool binding_matches(const struct binding *binding, const struct contact_change *change,
-                            struct arena *arena)
+static bool binding_matches(const struct binding *binding, const struct contact_change *change)
 {
-    struct sip_uri uri;
-    size_t used = arena->used;
-    bool same;
-
     if (binding->reg_id && change->reg_id && binding->instance.p && change->instance.p)
         return binding->reg_id == change->reg_id && str_eq(binding->instance, change->instance);
-    same =
-        sip_uri_parse(arena, binding->contact, &uri) == 0 && location_uri_equal(&uri, &change->uri);
-    arena->used = used;
-    return same;
+    return location_uri_equal(&binding->uri, &change->uri);
 }
 
 /* Where the list has it; at the end of the list (*link NULL): nowhere. */
-static struct binding **binding_find(struct aor *aor, const struct contact_change *change,
-                                     struct arena *arena)
+static struct binding **binding_find(struct aor *aor, const struct contact_change *change)
 {
     struct binding **link = &aor->bindings;
 
-    while (*link && !binding_matches(*link, change, arena))
+    while (*link && !binding_matches(*link, change))
         link = &(*link)->next;
     return link;
 }
@@ -324,14 +330,14 @@ static void bindings_trim(struct aor *aor, struct location_update *update)
 }
 
 /* Everything that can fail, before anything is changed. made[i] NULL: nothing to enter. */
-static int update_prepare(struct aor *aor, struct arena *arena,
-                          const struct location_update *update, struct binding **made)
+static int update_prepare(struct aor *aor, const struct location_update *update,
+                          struct binding **made)
 {
     unsigned kept = 0;
 
     for (unsigned i = 0; i < update->change_count; i++) {
         const struct contact_change *change = &update->changes[i];
-        const struct binding *old = *binding_find(aor, change, arena);
+        const struct binding *old = *binding_find(aor, change);
         int err = old ? order_check(old, update) : 0;
 
         if (err == -ESTALE)
@@ -347,15 +353,14 @@ static int update_prepare(struct aor *aor, struct arena *arena,
     return 0;
 }
 
-int location_update(struct aor *aor, struct arena *arena, struct location_update *update,
-                    uint64_t now)
+int location_update(struct aor *aor, struct location_update *update, uint64_t now)
 {
     struct binding **made = calloc(update->change_count + 1, sizeof(struct binding *));
-    int err = made ? update_prepare(aor, arena, update, made) : -ENOMEM;
+    int err = made ? update_prepare(aor, update, made) : -ENOMEM;
 
     for (unsigned i = 0; !err && i < update->change_count; i++) {
         const struct contact_change *change = &update->changes[i];
-        struct binding **link = binding_find(aor, change, arena);
+        struct binding **link = binding_find(aor, change);
         bool found = *link;
 
         if (found && !made[i] && order_check(*link, update))

@@ -28,7 +28,7 @@ struct binding {
     struct timer expiry;
     uint64_t id;
     uint64_t expires_at;
-    struct str contact;  /* URI as spelled */
+    struct sip_uri uri;  /* of the Contact; uri.text: as spelled */
     struct str params;   /* header parameters as spelled, without expires */
     struct str instance; /* of +sip.instance, p NULL: none */
     uint64_t reg_id;     /* 0: none */
@@ -86,8 +86,7 @@ struct location_update {
 /* All changes or none. A change that is older than its binding refuses all; one that the binding
  * has seen already changes nothing (RFC 3261 10.3 step 7). -ESTALE: older. -ENOSPC: more contacts
  * than an AOR may have. -EMSGSIZE: too much text. -ENOMEM. */
-int location_update(struct aor *aor, struct arena *arena, struct location_update *update,
-                    uint64_t now);
+int location_update(struct aor *aor, struct location_update *update, uint64_t now);
 /* All of them, as "*" asks. -ESTALE: one is newer, and nothing is removed. */
 int location_clear(struct aor *aor, struct location_update *update);
 /* The flow behind binding `id` is gone. true: it was still there. */

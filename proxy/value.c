@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <osipparser2/osip_parser.h>
 
@@ -12,6 +13,56 @@
 
 /* osip appends to lists from their front: the time for n parameters grows with n squared. */
 enum { URI_MAX = 4096, ADDR_MAX = 4 * URI_MAX, SEPARATORS_MAX = 64 };
+
+/* What libosip2 makes of one value, given back all at once: where the heap runs out inside of it,
+ * it leaks, and reports a bad value. The bounds above keep it far below this size. */
+enum { POOL_SIZE = 65536 };
+
+static _Thread_local struct {
+    bool open;
+    size_t used;
+    _Alignas(max_align_t) char bytes[POOL_SIZE];
+} pool;
+
+static void pool_open(void)
+{
+    pool.open = true;
+    pool.used = 0;
+}
+
+static void pool_close(void)
+{
+    pool.open = false;
+}
+
+static bool pool_has(const void *p)
+{
+    return (const char *)p >= pool.bytes && (const char *)p < pool.bytes + POOL_SIZE;
+}
+
+static void *pool_alloc(size_t size)
+{
+    size_t align = _Alignof(max_align_t), taken = (size + align - 1) & ~(align - 1);
+    void *p = pool.bytes + pool.used;
+
+    if (!pool.open)
+        return malloc(size);
+    if (taken > POOL_SIZE - pool.used)
+        return NULL;
+    pool.used += taken;
+    return p;
+}
+
+static void *pool_realloc(void *p, size_t size)
+{
+    return pool.open ? NULL : realloc(p, size); /* the parsers of values don't */
+}
+
+static void pool_free(void *p)
+{
+    if (!pool_has(p))
+        free(p);
+}
 
 static bool bounded(struct str s, const char *separators)
 {
@@ -86,13 +137,14 @@ static int osip_uri_check(struct arena *arena, const struct sip_uri *uri)
 
         text = arena_printf(arena, "%.*s%s", (int)colon, text.p, text.p + colon + 1);
     }
-    if (!text.p || osip_uri_init(&parsed))
+    if (!text.p)
         return -ENOMEM;
-    agrees = !osip_uri_parse(parsed, text.p) && parsed->scheme &&
+    pool_open();
+    agrees = !osip_uri_init(&parsed) && !osip_uri_parse(parsed, text.p) && parsed->scheme &&
              str_eq_nocase(str_of(parsed->scheme), uri->scheme) &&
              host_port_agree(parsed->host, parsed->port, uri->host, uri->port) &&
              (parsed->username != NULL) == (uri->user.p != NULL);
-    osip_uri_free(parsed);
+    pool_close();
     return agrees ? 0 : -EINVAL;
 }
 
@@ -162,11 +214,10 @@ int sip_via_parse(struct arena *arena, struct str text, struct sip_via *out)
     if (!text_via_cut(text, &cut) || !text_host_port_cut(cut.sent_by, &via.host, &via.port))
         return -EINVAL;
 
-    if (osip_via_init(&parsed))
-        return -ENOMEM;
-    agrees = !osip_via_parse(parsed, text.p) &&
+    pool_open();
+    agrees = !osip_via_init(&parsed) && !osip_via_parse(parsed, text.p) &&
              host_port_agree(parsed->host, parsed->port, via.host, via.port);
-    osip_via_free(parsed);
+    pool_close();
     if (!agrees)
         return -EINVAL;
 
@@ -216,6 +267,7 @@ static void quiet(const char *file, int line, osip_trace_level_t level, const ch
 
 void sip_values_init(void)
 {
+    osip_set_allocators(pool_alloc, pool_realloc, pool_free);
     parser_init();
     /* Debian's build else logs every bad value to standard output. */
     osip_trace_initialize_func(TRACE_LEVEL0, quiet);

@@ -1,7 +1,8 @@
 /* Header values, read by libosip2's parsers, only when a rule needs them.
  *
  * Ownership: results borrow from the arena.
- * Errors:    -EINVAL: not such a value. -ENOMEM: arena or heap is full. */
+ * Threads:   libosip2's allocators are ours, in all of the program; each thread has its own pool.
+ * Errors:    -EINVAL: not such a value. -ENOMEM: the arena is full. */
 #pragma once
 
 #include "proxy/str.h"

@@ -13,6 +13,7 @@
 #include "proxy/registrar.h"
 #include "proxy/str.h"
 #include "proxy/timer.h"
+#include "proxy/value.h"
 
 enum { SENT_MAX = 64, TEXT_MAX = 16384 };
 
@@ -67,6 +68,7 @@ static inline int edge_setup(void **state)
     struct registrar_options options;
 
     assert_non_null(edge);
+    sip_values_init();
     hash_text("MD5", "carol:home:sesame", edge_hashes[0]);
     hash_text("SHA256", "carol:home:sesame", edge_hashes[1]);
     hash_text("SHA256", "dave:home:jones", edge_hashes[2]);

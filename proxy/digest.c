@@ -228,7 +228,7 @@ static void ha1(const struct digest *digest, const struct digest_credentials *cr
 
 static bool response_matches(const struct digest *digest, const struct sip_msg *request,
                              const struct digest_credentials *credentials,
-                             const struct conf_user *user)
+                             const struct conf_user *user, struct arena *arena)
 {
     char a1[HEX_MAX], a2[HEX_MAX], expected[HEX_MAX];
     bool same;
@@ -244,10 +244,12 @@ static bool response_matches(const struct digest *digest, const struct sip_msg *
     else
         hash_parts(credentials->algorithm,
                    (const struct str[]){str_of(a1), credentials->nonce, str_of(a2)}, 3, expected);
-    same = expected[0] && *a1 && *a2 && credentials->response.len == strlen(expected) &&
+    if (!*expected || !*a1 || !*a2)
+        arena->no_memory = true; /* it can't be judged */
+    same = credentials->response.len == strlen(expected) &&
            CRYPTO_memcmp(credentials->response.p, expected, credentials->response.len) == 0;
     OPENSSL_cleanse(a1, sizeof(a1));
-    return same && user;
+    return same && user && !arena->no_memory;
 }
 
 /* ---- nonces: time and serial number, and a MAC of them ---- */
@@ -377,13 +379,15 @@ enum digest_result digest_verify(struct digest *digest, const struct sip_msg *re
     bool can = user && (user->password ||
                         (credentials->algorithm == DIGEST_MD5 ? user->ha1_md5 : user->ha1_sha256));
 
-    if (response_matches(digest, request, credentials, can ? user : NULL) &&
+    if (response_matches(digest, request, credentials, can ? user : NULL, arena) &&
         uri_matches(arena, credentials->uri, request->uri)) {
         failures->count = 0;
         return nonce_fresh(digest, credentials->nonce, now) && nc_new(digest, credentials)
                    ? DIGEST_OK
                    : DIGEST_STALE;
     }
+    if (arena->no_memory)
+        return DIGEST_WRONG; /* which is not counted */
     if (failures->count >= DIGEST_FAILURES_MAX)
         return DIGEST_REFUSED; /* counted no further: a minute's pause is a new try */
     if (failures->count++ == 0)

@@ -193,16 +193,23 @@ static void request_answer(struct proxy *proxy, const struct sip_msg *request,
         proxy_reply(proxy, request, reply_to, status, why, extra);
 }
 
+/* What was decided while memory ran out may be wrong, a refusal as well as a way: 503. */
+static int status_if_memory(const struct proxy *proxy, int status)
+{
+    return proxy->arena.no_memory ? 503 : status;
+}
+
 int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
                   const char *id)
 {
     int status = via_push(proxy, request, to, id);
 
-    if (status)
-        return status;
-    buf_reset(&proxy->out);
-    sip_print(request, &proxy->out);
-    return proxy->out.overflow ? 513 : 0;
+    if (!status) {
+        buf_reset(&proxy->out);
+        sip_print(request, &proxy->out);
+        status = proxy->out.overflow ? 513 : 0;
+    }
+    return status_if_memory(proxy, status);
 }
 
 void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SIZE])
@@ -300,7 +307,7 @@ static int forward_send(struct forward *forward, struct sip_msg *request,
 {
     struct proxy *proxy = forward->proxy;
     char id[TRANSACTION_ID_SIZE];
-    int status = request_rewrite(proxy, request, &forward->from, target);
+    int status = status_if_memory(proxy, request_rewrite(proxy, request, &forward->from, target));
 
     if (status)
         return status;
@@ -333,6 +340,11 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
     if (!status) {
         status = target_choose(proxy, request, reply_to, &target); /* 16.4, 16.5 */
         why = target.why;
+    }
+    if (proxy->arena.no_memory) {
+        status = 503;
+        why = NULL;
+        extra = STR("Retry-After: 5\r\n");
     }
     if (status) {
         request_answer(proxy, request, reply_to, status, status == 200 ? NULL : why, extra, now);
@@ -368,7 +380,11 @@ int request_receive(struct proxy *proxy, struct sip_msg *request, const struct h
                   LOG_TEXT("flow", str_of(from->flow ? from->flow->name : "core")),
                   LOG_TEXT("call-id", request->call_id),
                   LOG_TEXT("reason", str_of(err == -ENOMEM ? "no memory" : "Bad Via")));
-        return err == -ENOMEM ? 0 : -EPROTO;
+        if (err == -EINVAL)
+            return -EPROTO;
+        if (from->flow && request->method != SIP_ACK) /* nobody sends it again */
+            proxy_reply(proxy, request, from, 503, NULL, STR("Retry-After: 5\r\n"));
+        return 0;
     }
     if (transactions_absorb(proxy->transactions, request, &reply_to, now))
         return 0;
@@ -413,7 +429,7 @@ static bool response_print(struct forward *forward, struct sip_msg *response)
         return false;
     buf_reset(&proxy->out);
     sip_print(response, &proxy->out);
-    return !proxy->out.overflow;
+    return !proxy->out.overflow && !proxy->arena.no_memory;
 }
 
 /* Nobody is there to get this (T6). What would be a call is ended; a re-INVITE is left alone, since
@@ -458,7 +474,11 @@ static void on_response(void *owner, struct client_transaction *client, struct s
     }
     if (!response_print(forward, response)) {
         proxy->counters.dropped_broken++;
-        if (status >= 200)
+        if (proxy->arena.no_memory && forward->method == SIP_INVITE && status / 100 == 2)
+            return; /* it comes again, until there is an ACK */
+        if (status >= 200 && proxy->arena.no_memory)
+            forward_answer(forward, 500, NULL, STR(""), now);
+        else if (status >= 200)
             forward_answer(forward, 502, "Bad Response", STR(""), now);
         return;
     }

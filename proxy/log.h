@@ -4,8 +4,8 @@
  *
  * A line is one write(2). The secret part of flow tokens and the password of a SIP URI are left out
  * wherever they stand (X5). Messages are never logged above debug level; log_message() takes the
- * values of Authorization and Proxy-Authorization and media keys out first. Threads: all functions may be called from any thread; log_open() before
- * the first thread. */
+ * values of Authorization and Proxy-Authorization and media keys out first. Threads: all functions
+ * may be called from any thread; log_open() before the first thread. */
 #pragma once
 
 #include <stdbool.h>

@@ -156,7 +156,7 @@ static void bindings_print(struct registrar *registrar, const struct aor *aor,
         size_t before = out->len;
 
         buf_printf(out, "Contact: <" STR_FMT ">" STR_FMT ";expires=%" PRIu64 "\r\n",
-                   STR_ARG(binding->contact), STR_ARG(binding->params),
+                   STR_ARG(binding->uri.text), STR_ARG(binding->params),
                    binding->expires_at > now ? (binding->expires_at - now + 999) / 1000 : 0);
         if (out->overflow) {
             out->len = before;
@@ -199,6 +199,8 @@ static struct answer bindings_change(struct registrar *registrar, const struct s
 
     if (!answer.status)
         answer = paths_parse(registrar, request, &registration);
+    if (!answer.status && registrar->arena.no_memory)
+        answer = ANSWER(503, NULL);
     if (answer.status)
         return answer;
     if (registration.star) {
@@ -206,7 +208,7 @@ static struct answer bindings_change(struct registrar *registrar, const struct s
             return ANSWER(400, "Contact * Needs Expires 0");
         err = location_clear(aor, update);
     } else if (update->change_count) {
-        err = location_update(aor, &registrar->arena, update, now);
+        err = location_update(aor, update, now);
     }
     switch (err) {
     case 0: break;

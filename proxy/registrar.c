@@ -306,6 +306,8 @@ static struct answer forward(struct registrar *registrar, struct sip_msg *reques
     if (answer.status)
         return answer;
     routes_pop(registrar, request, ours);
+    if (registrar->arena.no_memory)
+        return ANSWER(503, NULL); /* whatever was found may be wrong */
     return ANSWER(fork_start(registrar, request, aor, server, loop, now), NULL);
 }
 
@@ -321,6 +323,8 @@ static void ack_forward(struct registrar *registrar, struct sip_msg *ack,
         max_forwards_lower(registrar, ack).status)
         return;
     routes_pop(registrar, ack, false);
+    if (registrar->arena.no_memory)
+        return;
     /* a branch of a slot that no transaction ever has */
     via = arena_printf(&registrar->arena,
                        "SIP/2.0/UDP " STR_FMT ";branch=z9hG4bK%02xffffffffffffff.%s",
@@ -403,6 +407,10 @@ static void request_receive(struct registrar *registrar, struct sip_msg *request
         return;
     }
     answer = request_handle(registrar, request, server, now);
+    if (answer.status && registrar->arena.no_memory) {
+        buf_reset(&registrar->extra);
+        answer = ANSWER(503, NULL); /* a refusal may be wrong */
+    }
     if (answer.status)
         server_transaction_reply(server, answer.status, answer.reason, buf_str(&registrar->extra),
                                  now);

@@ -55,8 +55,10 @@ int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop 
     if (index < 0)
         return -EINVAL;
     value = via_canonical(arena, request->headers[index].value);
-    if (!value.p || sip_via_parse(arena, value, &via))
+    if (!value.p)
         return -EINVAL;
+    if (sip_via_parse(arena, value, &via))
+        return arena->no_memory ? -ENOMEM : -EINVAL;
     request->headers[index].value = value;
     if (from->flow) {
         /* peer is "address:port" or "[address]:port" */

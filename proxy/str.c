@@ -60,6 +60,7 @@ int arena_create(struct arena *arena, size_t size)
     arena->base = malloc(size);
     arena->size = arena->base ? size : 0;
     arena->used = 0;
+    arena->no_memory = false;
     return arena->base ? 0 : -ENOMEM;
 }
 
@@ -72,6 +73,7 @@ void arena_destroy(struct arena *arena)
 void arena_reset(struct arena *arena)
 {
     arena->used = 0;
+    arena->no_memory = false;
 }
 
 void *arena_alloc(struct arena *arena, size_t size)

@@ -40,6 +40,9 @@ int str_to_uint(struct str s, uint64_t max, uint64_t *out);
 struct arena {
     char *base;
     size_t size, used;
+    /* Since the last reset the heap had no room for something that belongs to this message (a MAC,
+     * a hash): what was decided may be wrong. */
+    bool no_memory;
 };
 
 int arena_create(struct arena *arena, size_t size); /* -ENOMEM */

@@ -106,8 +106,10 @@ struct str token_print(struct token_keys *keys, struct arena *arena, const struc
     put(bytes + 10, token->generation, 4);
     if (token->uri.len)
         memcpy(bytes + HEAD, token->uri.p, token->uri.len);
-    if (!sign(keys->contexts[0], bytes, len - MAC, bytes + len - MAC))
+    if (!sign(keys->contexts[0], bytes, len - MAC, bytes + len - MAC)) {
+        arena->no_memory = true;
         return none;
+    }
 
     size = EVP_EncodeBlock(text, bytes, (int)len);
     while (size && text[size - 1] == '=')
@@ -157,8 +159,10 @@ int token_parse(struct token_keys *keys, struct arena *arena, struct str text, s
     /* The key id only names the newest key of whoever signed: after a rotation it says nothing, so
      * all keys are tried. They are few, and this runs only where the flow's own text differs. */
     for (unsigned i = 0; i < keys->count; i++) {
-        if (!sign(keys->contexts[i], bytes, len - MAC, mac))
+        if (!sign(keys->contexts[i], bytes, len - MAC, mac)) {
+            arena->no_memory = true;
             return -EBADMSG;
+        }
         if (CRYPTO_memcmp(mac, bytes + len - MAC, MAC))
             continue;
         *out = (struct token){

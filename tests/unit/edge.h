@@ -16,6 +16,10 @@
 
 enum { EDGE_SENT_MAX = 256, EDGE_CLIENTS = 4 };
 
+/* Above 0 while the harness itself is at work inside of a call to the proxy: its allocations are
+ * not the proxy's. */
+extern unsigned edge_inside;
+
 /* Messages that one peer of the proxy was sent. */
 struct inbox {
     char *messages[EDGE_SENT_MAX]; /* with a NUL behind the bytes */
@@ -50,6 +54,7 @@ void edge_setup(struct edge *edge,
                 bool contact_path);    /* one backend 10.0.0.5:5060, core 10.0.0.2 */
 void edge_start(struct edge *edge);    /* setup calls it; again after conf changes */
 void edge_teardown(struct edge *edge); /* every table must be empty or be emptied */
+/* NULL: the proxy has no memory for it. */
 struct client *edge_client(struct edge *edge, unsigned index, const char *transport);
 void edge_hang_up(struct client *client);
 void edge_wait(struct edge *edge, uint64_t ms);

@@ -5,3 +5,6 @@ foreach(file ${files})
   unit_test(${name} proxy)
   target_sources(${name} PRIVATE unit/edge.c)
 endforeach()
+target_link_libraries(test_proxy_memory PRIVATE PkgConfig::CRYPTO)
+target_link_options(test_proxy_memory PRIVATE
+  LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup)

@@ -3,6 +3,7 @@
 import pytest
 from harness import net
 from harness.baresip import Baresip
+from harness.ca import Authority
 from harness.kamailio import Kamailio
 
 
@@ -88,3 +89,17 @@ def test_wrong_password_is_refused(lab, registrar):  # R12, S3 refused
     if isinstance(registrar, Kamailio):
         assert registrar.bindings("bar1") == []
     assert not phone.process.matches(r"200 OK .*\[\d+ binding")
+
+
+def test_a_phone_shows_its_certificate(lab, tmp_path):  # X4, X4 refused
+    port = net.free_port()
+    edge = lab.edge(
+        users=("bar1", "bar2"),
+        listeners=[f"  - {{tls: 127.0.0.1:{port}, client_certificate: required}}"],
+        more=f"client_ca: {lab.ca.file}\n",
+    )
+    Baresip(lab, port, "bar1", lab.ca).wait_registered()
+    edge.process.wait_output('flow opened .* client="?CN=bar1"?$')
+    other = Baresip(lab, port, "bar2", Authority(tmp_path / "other", "Other CA"))
+    edge.process.wait_output("TLS handshake failed .* certificate is by no CA of client_ca")
+    assert not other.process.matches(r"200 OK .*\[\d+ binding")

@@ -180,6 +180,15 @@ def test_a_session_ends_with_the_certificate(lab, edge, clients, version):  # X4
     )
 
 
+@pytest.mark.parametrize("version", handshake.VERSIONS)
+def test_a_session_ends_with_the_program(lab, edge, clients, version):  # X4 refused: whoever is trusted then
+    client = handshake.context(lab.ca, version, issue(clients))
+    session = handshake.session(HOST, edge.required, client)
+    edge.stop()
+    edge.start()
+    assert handshake.outcome(HOST, edge.required, client, session=session) == "served"
+
+
 @pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
 def test_the_client_is_told_which_authorities_count(lab, edge, clients, version):  # X4
     def asked(port):

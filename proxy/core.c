@@ -185,8 +185,8 @@ static unsigned user_worker(struct str uri)
 
     if (!take_nocase(&uri, STR("sip:")) && !take_nocase(&uri, STR("sips:")))
         return NOBODY;
-    user = until(uri, "@;?>, \t\r\n");
-    return user.len < uri.len && uri.p[user.len] == '@' ? token_worker(user) : NOBODY;
+    user = until(uri, ":@;?>, \t\r\n"); /* a password is not looked at */
+    return user.len < uri.len && strchr(":@", uri.p[user.len]) ? token_worker(user) : NOBODY;
 }
 
 static unsigned route_worker(struct str route)

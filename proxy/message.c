@@ -187,7 +187,7 @@ static void from_read(struct scan *scan, struct str value)
 
     if (!text_tag_read(value, &msg->from_tag))
         refuse(scan, 400, "Bad From");
-    else if (!msg->from_tag.p && !scan->peer_2543)
+    else if (!msg->from_tag.p && msg->is_request && !scan->peer_2543) /* a response echoes it */
         refuse(scan, 400, "Missing From tag");
 }
 

@@ -197,6 +197,8 @@ static void outcome_read(struct outcome *outcome, char *text)
             outcome->passes++;
         else if (strcmp(word, "closed") == 0)
             outcome->closed = true;
+        else if (strcmp(word, "waits") == 0)
+            outcome->waits = true;
         else if (isdigit((unsigned char)*word) && outcome->status_count < OUTCOME_STATUSES)
             outcome->statuses[outcome->status_count++] = copy(word);
         else if (strcmp(word, "dropped") != 0)

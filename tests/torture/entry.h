@@ -16,8 +16,8 @@
  *   + .test>                                and what goes on without one; "+" alone: none here
  *
  * Ways in: tls (a stream), ws (a WebSocket message), core (a UDP datagram). What becomes of it: any
- * of "passes", "STATUS Reason" (what its sender is told), "dropped" (neither) and "closed" (the
- * stream is), with commas between, and as often as it happens.
+ * of "passes", "STATUS Reason" (what its sender is told), "dropped" (neither), "closed" (the stream
+ * is) and "waits" (the stream, for more), with commas between, and as often as it happens.
  *
  * In lines that begin with | + or =, {0d0a} is bytes, {300*text} is text 300 times, {token} is the
  * flow token of the client that a request of the core is for, {via} all Via lines of the request
@@ -39,7 +39,7 @@ struct outcome {
     unsigned passes;
     const char *statuses[OUTCOME_STATUSES]; /* "400 Bad Via" */
     unsigned status_count;
-    bool closed;
+    bool closed, waits;
 };
 
 struct entry {

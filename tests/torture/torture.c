@@ -282,24 +282,26 @@ static void check_wanted(const struct trial *trial, struct str in, struct str ou
 
 /* ---- one trial ---- */
 
-/* Bytes come in, in memory of exactly their size. Returns whether the connection is to be closed.
- */
-static bool receive(enum way way, struct str bytes)
+/* Bytes come in, in memory of exactly their size. */
+static void receive(const struct trial *trial, const struct outcome *want, struct str bytes)
 {
     char *copy = malloc(bytes.len + !bytes.len);
     size_t scanned = 0;
-    bool closed = false;
+    ssize_t taken;
 
     memcpy(copy, bytes.p, bytes.len);
-    switch (way) {
+    switch (trial->way) {
     case WAY_TLS:
-        closed = proxy_receive_stream(tls->flow, copy, bytes.len, &scanned, edge.now) < 0;
+        taken = proxy_receive_stream(tls->flow, copy, bytes.len, &scanned, edge.now);
+        CHECK_INT(trial->name, taken < 0, want->closed);
+        CHECK_INT(trial->name, taken >= 0 && (size_t)taken < bytes.len, want->waits);
         break;
-    case WAY_WS: closed = proxy_receive_message(ws->flow, copy, bytes.len, edge.now) < 0; break;
+    case WAY_WS:
+        CHECK_INT(trial->name, proxy_receive_message(ws->flow, copy, bytes.len, edge.now), 0);
+        break;
     default: proxy_receive_core(edge.proxy, &edge.pbx, copy, bytes.len, edge.now);
     }
     free(copy);
-    return closed;
 }
 
 /* The Via lines that a response to a request of `method` needs, if the request comes from the other
@@ -462,7 +464,7 @@ static void run(void **state)
                                  : way == WAY_TLS ? &tls->inbox
                                                   : &ws->inbox;
 
-    CHECK_INT(trial->name, receive(way, bytes), want->closed);
+    receive(trial, want, bytes);
     check_answers(trial, want, sender, &plain, believed);
     check_passed(trial, want, bytes, way == WAY_CORE ? &there->inbox : &edge.core, &plain,
                  believed);

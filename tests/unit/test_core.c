@@ -115,6 +115,8 @@ static const struct {
      "BYE sip:a@b SIP/2.0\r\nRoute: <sip:" TOKEN200 "@h;lr>\r\nCall-ID: a\r\n\r\n",                                     BY_CALL_ID},
     {"a word too short for a token",
      "BYE sip:a@b;flow=AQAD SIP/2.0\r\nRoute: <sip:AQAD@h;lr>\r\nCall-ID: a\r\n\r\n",                                   BY_CALL_ID},
+    {"a password beside the token",
+     "BYE sip:a@b SIP/2.0\r\nRoute: <sip:" TOKEN3 ":x@h;lr>\r\nCall-ID: a\r\n\r\n",                                     3         },
     {"a Route without brackets or user",
      "BYE sip:a@b SIP/2.0\r\nRoute: sip:" TOKEN3 "@h;lr\r\nCall-ID: a\r\n\r\n",                                         BY_CALL_ID},
     {"compact Call-ID",                                 "INVITE sip:a@b SIP/2.0\r\nIn-Reply-To: z\r\ni :  a \r\n\r\n",  BY_CALL_ID},

@@ -114,7 +114,8 @@ def parse(raw):
     need(message.all("Via"), "no Via")
     for name in ONE_VALUE_A_LINE:
         for value in message.all(name):
-            need("," not in re.sub(r'"[^"]*"|<[^>]*>', "", value), f"two values in a {name}")
+            bare = re.sub(r'"(?:[^"\\]|\\.)*"|<[^>]*>', "", value)
+            need("," not in bare, f"two values in a {name}")
     need(int(message.get("Content-Length")) == len(body), "a wrong Content-Length")
     message.body = body
     return message

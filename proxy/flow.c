@@ -2,12 +2,16 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/internal.h"
 
-enum { SLOTS_MAX = 1 << 24 };
+enum {
+    SLOTS_MAX = 1 << 24,
+    SILENCE_GRACE_MS = 30000, /* for what delays a keepalive on its way (RFC 5626 4.4.1) */
+};
 
 /* A free slot, from the list or by growing the table; SLOT_NONE: out of memory. */
 static uint32_t slot_take(struct proxy *proxy)
@@ -129,10 +133,31 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
     return 0;
 }
 
+static void silence_fire(struct timer *timer, uint64_t now)
+{
+    struct flow *flow = (struct flow *)(void *)((char *)timer - offsetof(struct flow, silence));
+    uint64_t due = flow->heard + flow->silence_max_ms;
+
+    if (now < due)
+        timer_start(flow->proxy->options.timers, timer, due, silence_fire);
+    else
+        flow->transport->close(flow->conn, "silent for longer than its Flow-Timer");
+}
+
+void flow_keepalives_agreed(struct flow *flow, unsigned seconds, uint64_t now)
+{
+    if (!flow->heard)
+        return;
+    flow->silence_max_ms = (uint64_t)seconds * 1000 + SILENCE_GRACE_MS;
+    timer_start(flow->proxy->options.timers, &flow->silence, now + flow->silence_max_ms,
+                silence_fire);
+}
+
 void flow_close(struct flow *flow, const char *reason, uint64_t now)
 {
     struct proxy *proxy = flow->proxy;
 
+    timer_stop(proxy->options.timers, &flow->silence);
     forwards_flow_closed(proxy, flow, now);
     log_event(LOG_INFO, "flow closed", LOG_TEXT("flow", str_of(flow->name)),
               LOG_TEXT("peer", str_of(flow->peer)), LOG_TEXT("reason", str_of(reason)));

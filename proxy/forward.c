@@ -446,6 +446,28 @@ static void response_drop(struct forward *forward, struct sip_msg *response, uin
     forward->ended = dialog;
 }
 
+/* What the registrar requires of the client it will do: send keepalives as often as Flow-Timer says
+ * (R10, RFC 5626 4.4). */
+static void keepalives_note(const struct forward *forward, const struct sip_msg *response,
+                            uint64_t now)
+{
+    enum { DAY_S = 86400 };
+    int index = sip_find(response, HEADER_FLOW_TIMER, 0);
+    unsigned seconds = 0;
+
+    if (!forward->outbound || !forward->from.flow || response->status / 100 != 2 || index < 0 ||
+        !sip_has_token(response, HEADER_REQUIRE, STR("outbound")))
+        return;
+    for (size_t i = 0; i < response->headers[index].value.len && seconds < DAY_S; i++) {
+        char c = response->headers[index].value.p[i];
+        if (c < '0' || c > '9')
+            break;
+        seconds = seconds * 10 + (unsigned)(c - '0');
+    }
+    if (seconds)
+        flow_keepalives_agreed(forward->from.flow, seconds, now);
+}
+
 static void on_response(void *owner, struct client_transaction *client, struct sip_msg *response,
                         uint64_t now)
 {
@@ -484,6 +506,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
     }
     if (status >= 200)
         log_final(forward, response);
+    keepalives_note(forward, response, now);
     server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
 }
 

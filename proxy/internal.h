@@ -28,6 +28,9 @@ struct flow {
     struct forward *origins; /* requests it sent, still open */
     struct forward *targets; /* requests it was sent, still open */
     unsigned origin_count;
+    uint64_t heard;          /* the last bytes of a stream; 0: it is none, its transport pings */
+    uint64_t silence_max_ms; /* that it agreed to, with a grace; 0: none */
+    struct timer silence;
 };
 
 enum { SLOT_NONE = UINT32_MAX };
@@ -75,6 +78,9 @@ bool proxy_replied(const struct proxy *proxy, const struct sip_msg *ack);
 
 /* Find the flow that a verified token names. -ENOENT: its connection is gone. */
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out);
+/* The client and its registrar agreed on keepalives at least so often (RFC 5626 4.4). A stream that
+ * is silent for longer, and a grace, is closed. */
+void flow_keepalives_agreed(struct flow *flow, unsigned seconds, uint64_t now);
 void flows_destroy(struct proxy *proxy);
 bool flow_is_full(const struct flow *flow); /* limits.transactions_per_connection */
 

@@ -203,6 +203,7 @@ ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t 
     struct sip_frame frame;
     size_t done = 0;
 
+    flow->heard = now;
     while (done < len) {
         sip_frame((struct str){bytes + done, len - done}, proxy->conf->limits.message_size, scanned,
                   &frame);

@@ -613,8 +613,9 @@ int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct
     err = contacts_restore(proxy, response);
     if (!err && outbound && sip_find(response, HEADER_FLOW_TIMER, 0) < 0) { /* R10 */
         unsigned idle = proxy->conf->limits.idle_timeout_s;
+        unsigned most = idle - idle / 5; /* a keepalive has some way to come */
         struct str seconds =
-            arena_printf(&proxy->arena, "%u", idle && idle < FLOW_TIMER_S ? idle : FLOW_TIMER_S);
+            arena_printf(&proxy->arena, "%u", idle && most < FLOW_TIMER_S ? most : FLOW_TIMER_S);
         err = sip_insert(response, response->header_count, HEADER_FLOW_TIMER, seconds);
     }
     return err;

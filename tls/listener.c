@@ -13,7 +13,9 @@ enum {
     REST_MS = 100,            /* out of file descriptors */
     LOG_EVERY_MS = 10000,     /* refused connections: one line for so long */
     KEEPALIVE_IDLE_S = 300,   /* a client that vanished without a word; SIP's own is shorter */
-    KEEPALIVE_INTERVAL_S = 15,
+    /* With TCP_USER_TIMEOUT there is one probe: where nothing has come by the next, that is the
+     * end (tcp(7); tried on Linux 6.18). So the one has as long as anything else that we send. */
+    KEEPALIVE_INTERVAL_S = 30,
     UNACKNOWLEDGED_MS = 30000, /* what we sent and nobody took */
 };
 

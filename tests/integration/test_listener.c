@@ -45,6 +45,8 @@ TEST(accepted_sockets_have_their_options)
     client_open(&client, &edge, &plain);
     assert_true(option(edge.accepted_fd, IPPROTO_TCP, TCP_NODELAY));
     assert_int_equal(option(edge.accepted_fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+    assert_int_equal(option(edge.accepted_fd, IPPROTO_TCP, TCP_KEEPIDLE), 300);
+    assert_int_equal(option(edge.accepted_fd, IPPROTO_TCP, TCP_KEEPINTVL), 30);
     assert_true(option(edge.accepted_fd, SOL_SOCKET, SO_KEEPALIVE));
     assert_true(fcntl(edge.accepted_fd, F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(edge.accepted_fd, F_GETFD) & FD_CLOEXEC);

@@ -155,6 +155,8 @@ static void the_seven_lines_load_with_every_default(void **state)
     assert_int_equal(conf->websocket.origin_count, 0);
     assert_int_equal(conf->websocket.ping_interval_s, 18);
     assert_int_equal(conf->websocket.pong_timeout_s, 8);
+    /* with the jitter of pings: who vanished is found within 30 s (F8) */
+    assert_true(conf->websocket.ping_interval_s * 1.1 + conf->websocket.pong_timeout_s < 30);
     assert_int_equal(conf->headers.rule_count, 0);
     assert_null(conf->headers.client_address);
     assert_int_equal(conf->limits.message_size, 65536);

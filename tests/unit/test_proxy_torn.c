@@ -455,6 +455,87 @@ static void what_a_client_sent_last_is_still_delivered(void **state) /* T1 to co
     assert_int_equal(edge.core.count, 0);
 }
 
+/* ---- silence ---- */
+
+/* REGISTER, and a 200 with these headers beside the Contact. */
+static void registers_with(struct scene *scene, const char *supported, const char *answer)
+{
+    char more[256];
+
+    snprintf(more, sizeof(more), "Contact: <sip:bob@c.invalid>;reg-id=1\nSupported: %s", supported);
+    client_sends(scene, "REGISTER", ++scene->requests, "r", "", more);
+    core_answers(scene, "REGISTER", "200 OK", answer);
+}
+
+/* Whether the connection was closed when it had been silent for so long after a keepalive. */
+static bool closed_after(struct scene *scene, uint64_t silence_ms)
+{
+    char ping[] = "\r\n\r\n";
+    size_t scanned = 0;
+
+    edge_wait(&edge, 70000);
+    if (strcmp(scene->transport, "WSS") == 0)
+        (void)proxy_receive_message(scene->client->flow, ping, 4, edge.now);
+    else
+        (void)proxy_receive_stream(scene->client->flow, ping, 4, &scanned, edge.now);
+    edge_wait(&edge, silence_ms);
+    return scene->client->inbox.closed;
+}
+
+static void who_promised_keepalives_is_held_to_it(void **state) /* R10, T6 */
+{
+    static const struct {
+        const char *supported, *answer;
+        uint64_t silence_ms;
+        bool closed;
+    } cases[] = {
+        {"outbound", "Require: outbound",                  149999,  false}, /* Flow-Timer: 120 */
+        {"outbound", "Require: outbound",                  150000,  true },
+        {"outbound", "Require: outbound\nFlow-Timer: 60",  89999,   false},
+        {"outbound", "Require: outbound\nFlow-Timer: 60",  90000,   true },
+        {"outbound", "Require: outbound\nFlow-Timer: odd", 7000000, false},
+        {"outbound", "Supported: outbound",                7000000, false}, /* only one wants it */
+        {"path",     "Require: outbound",                  7000000, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct scene *scene = scene_begin(2, "TLS");
+
+        scene->client->inbox.closed = false;
+        registers_with(scene, cases[i].supported, cases[i].answer);
+        if (closed_after(scene, cases[i].silence_ms) != cases[i].closed)
+            fail_msg("%s / %s, silent for %u ms", cases[i].supported, cases[i].answer,
+                     (unsigned)cases[i].silence_ms);
+        edge_hang_up(scene->client);
+        inbox_take(&edge.core);
+        inbox_take(&scene->client->inbox);
+        assert_int_equal(timers_count(edge.timers), 0);
+    }
+}
+
+/* A WebSocket has pings of its own, which proxy/ does not see (RFC 7118 6). */
+static void a_websocket_promises_nothing(void **state) /* R10 refused */
+{
+    struct scene *scene;
+    char message[1024], *at;
+
+    (void)state;
+    scene = scene_begin(2, "WSS");
+    snprintf(message, sizeof(message),
+             "REGISTER sip:sip.test SIP/2.0\r\nVia: SIP/2.0/WSS c.invalid;branch=z9hG4bKw\r\n"
+             "From: <sip:bob@sip.test>;tag=1\r\nTo: <sip:bob@sip.test>\r\nCall-ID: %s\r\n"
+             "CSeq: 1 REGISTER\r\nContact: <sip:bob@c.invalid>;reg-id=1\r\n"
+             "Supported: outbound\r\n\r\n",
+             scene->id);
+    at = strdup(message);
+    assert_int_equal(proxy_receive_message(scene->client->flow, at, strlen(at), edge.now), 0);
+    free(at);
+    core_answers(scene, "REGISTER", "200 OK", "Require: outbound");
+    assert_string_equal(header_of(client_got(scene, "SIP/2.0 200"), "Flow-Timer", 0), "120");
+    assert_false(closed_after(scene, 7000000));
+}
+
 /* ---- at random ---- */
 
 static uint64_t random_state;
@@ -543,6 +624,8 @@ int main(void)
         MASK(the_gone_leave_nothing),
         PATH(the_gone_leave_nothing),
         MASK(what_a_client_sent_last_is_still_delivered),
+        MASK(who_promised_keepalives_is_held_to_it),
+        MASK(a_websocket_promises_nothing),
         MASK(a_thousand_tears_leave_nothing),
         PATH(a_thousand_tears_leave_nothing),
     };

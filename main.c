@@ -48,14 +48,14 @@ static int load(const char *path, struct conf **conf)
 static int check(const char *path)
 {
     struct certificates *certificates = NULL;
-    uint8_t ticket_keys[TICKET_KEYS_SIZE] = {0}; /* nobody connects to them */
+    struct ticket_keys ticket_keys = {0}; /* nobody connects to them */
     struct conf *conf = NULL;
     int result = load(path, &conf);
 
     if (result)
         return result;
     log_open((enum log_level)conf->log_level, conf->log_json);
-    if (conf->certificate_count && certificates_load(conf, ticket_keys, stderr, &certificates))
+    if (conf->certificate_count && certificates_load(conf, &ticket_keys, stderr, &certificates))
         result = EXIT_USAGE;
     else
         conf_print(conf, stdout);

@@ -251,6 +251,7 @@ static int workers_start(struct server *server)
             fputs(errors, stderr);
         said = errors;
     }
+    explicit_bzero(&server->shared.ticket_keys, sizeof(server->shared.ticket_keys));
     return err;
 }
 
@@ -510,10 +511,11 @@ static int shared_init(struct server *server)
     shared->token_key_count = conf->flow_token_key_count ? conf->flow_token_key_count : 1;
     if (getrandom(server->random_key, sizeof(server->random_key), 0) < 0 ||
         getrandom(&shared->instance, sizeof(shared->instance), 0) < 0 ||
-        getrandom(shared->ticket_keys, sizeof(shared->ticket_keys), 0) < 0) {
+        getrandom(shared->ticket_keys.bytes, sizeof(shared->ticket_keys.bytes), 0) < 0) {
         fprintf(stderr, "no random numbers: %s\n", strerror(errno));
         return -1;
     }
+    shared->ticket_keys.made_s = (int64_t)(uv_hrtime() / 1000000000); /* CLOCK_MONOTONIC */
     shared->connections_max = connections_max(conf);
     if (!shared->connections_max) {
         fprintf(stderr, "too few file descriptors for one connection: raise ulimit -n\n");

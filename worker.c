@@ -138,7 +138,7 @@ static int openssl_open(struct worker *worker, FILE *errors)
     if (!worker->shared->conf->certificate_count)
         return 0;
     /* All workers meet the same mistakes, and the same warnings: the first tells them. */
-    return certificates_load(worker->shared->conf, worker->shared->ticket_keys,
+    return certificates_load(worker->shared->conf, &worker->shared->ticket_keys,
                              worker->number == 0 ? errors : NULL, &worker->certificates);
 }
 

@@ -25,7 +25,7 @@ struct worker_shared {
     const uint8_t (*token_keys)[32];
     unsigned token_key_count;
     uint32_t instance;
-    uint8_t ticket_keys[TICKET_KEYS_SIZE];
+    struct ticket_keys ticket_keys; /* until all workers have started */
     atomic_uint connections;
     unsigned connections_max;
     struct mailbox *registrar; /* of the embedded registrar; NULL: there is none */

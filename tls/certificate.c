@@ -22,7 +22,7 @@ struct pair {
 };
 
 struct certificates {
-    uint8_t ticket_keys[TICKET_KEYS_SIZE];
+    struct tickets tickets;
     struct client_ca client_ca;
     unsigned count;
     struct pair pairs[];
@@ -103,10 +103,9 @@ static int key_check(const struct loading *loading, const struct conf_certificat
 /* Making a context ----------------------------------------------------------------------------- */
 
 /* What holds for every handshake, whoever accepted the connection (X4). */
-static bool context_protocol(SSL_CTX *context, const struct certificates *certificates)
+static bool context_protocol(SSL_CTX *context, struct certificates *certificates)
 {
     static const unsigned char session_id_context[] = "sipward";
-    void *ticket_keys = (void *)certificates->ticket_keys;
 
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                      SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
@@ -122,7 +121,7 @@ static bool context_protocol(SSL_CTX *context, const struct certificates *certif
            SSL_CTX_set_num_tickets(context, 1) == 1 &&
            SSL_CTX_set_session_id_context(context, session_id_context,
                                           sizeof(session_id_context) - 1) == 1 &&
-           SSL_CTX_set_tlsext_ticket_keys(context, ticket_keys, TICKET_KEYS_SIZE) == 1 &&
+           tickets_apply(&certificates->tickets, context) &&
            client_ca_apply(&certificates->client_ca, context);
 }
 
@@ -336,8 +335,8 @@ static void fallback_mark(const struct loading *loading, struct certificates *ce
                 loading->conf->certificates[0].chain, domain);
 }
 
-int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_KEYS_SIZE],
-                      FILE *errors, struct certificates **out)
+int certificates_load(const struct conf *conf, const struct ticket_keys *ticket_keys, FILE *errors,
+                      struct certificates **out)
 {
     struct loading loading = {conf, "certificate", 0, errors};
     struct certificates *certificates;
@@ -350,9 +349,10 @@ int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_
     certificates = calloc(1, sizeof(*certificates) + conf->certificate_count * sizeof(struct pair));
     if (!certificates)
         return -ENOMEM;
-    memcpy(certificates->ticket_keys, ticket_keys, TICKET_KEYS_SIZE);
     certificates->count = conf->certificate_count;
-    err = client_ca_load(conf, errors, &certificates->client_ca);
+    err = tickets_open(&certificates->tickets, ticket_keys);
+    if (!err)
+        err = client_ca_load(conf, errors, &certificates->client_ca);
     for (unsigned i = 0; i < conf->certificate_count; i++) {
         const struct conf_certificate *files = &conf->certificates[i];
         int one;
@@ -381,7 +381,7 @@ void certificates_free(struct certificates **certificates)
         X509_free(table->pairs[i].leaf);
     }
     client_ca_free(&table->client_ca);
-    OPENSSL_cleanse(table->ticket_keys, sizeof(table->ticket_keys));
+    tickets_close(&table->tickets);
     free(table);
     *certificates = NULL;
 }

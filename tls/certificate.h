@@ -17,9 +17,13 @@
 
 struct certificates;
 
-enum {
-    TICKET_KEYS_SIZE = 80, /* as SSL_CTX_set_tlsext_ticket_keys() takes them */
-    CLIENT_NAME_SIZE = 256,
+enum { TICKET_KEYS_SIZE = 80, CLIENT_NAME_SIZE = 256 };
+
+/* What the keys of the session tickets begin with, random and the same for all workers; a new key
+ * follows from it each day. Whoever made it forgets it when all workers have it. */
+struct ticket_keys {
+    uint8_t bytes[TICKET_KEYS_SIZE];
+    int64_t made_s; /* when, by CLOCK_MONOTONIC */
 };
 
 /* Each mistake (unreadable, not PEM, encrypted, key does not fit, too weak, ...) is one line on
@@ -27,8 +31,8 @@ enum {
  * will be refused by clients (expired, not yet valid, not for the domain, ...), or ends within 14
  * days, is a warning in the log. `errors` NULL: a worker's copy of what was checked before; no
  * line, no warning. -EINVAL: mistakes. -ENOMEM. */
-int certificates_load(const struct conf *conf, const uint8_t ticket_keys[TICKET_KEYS_SIZE],
-                      FILE *errors, struct certificates **out);
+int certificates_load(const struct conf *conf, const struct ticket_keys *ticket_keys, FILE *errors,
+                      struct certificates **out);
 void certificates_free(struct certificates **certificates); /* a NULL *certificates is fine */
 /* The context to make sessions from: its client-hello callback switches to the pair that fits the
  * server name, the default if none does; EC before RSA where the client can do both. */

@@ -1,4 +1,5 @@
-/* What the files behind certificate.h share: reading PEM files, and the certificates of clients. */
+/* What the files behind certificate.h share: reading PEM files, the keys of session tickets, and
+ * the certificates of clients. */
 #pragma once
 
 #include <stdio.h>
@@ -6,6 +7,7 @@
 #include <openssl/ssl.h>
 
 #include "conf/conf.h"
+#include "tls/certificate.h"
 
 /* What mistakes and warnings are about while it is loaded. */
 struct loading {
@@ -27,6 +29,16 @@ int chain_read(const struct loading *loading, const char *file, STACK_OF(X509) *
 int key_read(const struct loading *loading, const char *file, EVP_PKEY **out);
 /* Not in its time, or soon not any more. */
 void dates_warn(const struct loading *loading, const char *file, const X509 *certificate);
+
+/* Keys of session tickets: each is good for a day of new tickets, and a day of old ones. They move
+ * on with the handshakes that need them. */
+struct tickets {
+    struct ticket_keys now, before;
+    EVP_CIPHER *cipher;
+};
+int tickets_open(struct tickets *tickets, const struct ticket_keys *keys); /* -EIO, -ENOMEM */
+void tickets_close(struct tickets *tickets);                   /* one that is all zeros is fine */
+bool tickets_apply(struct tickets *tickets, SSL_CTX *context); /* borrowed by the context */
 
 /* The CAs of clients' certificates, for every context: those of conf->client_ca, or none. */
 struct client_ca {

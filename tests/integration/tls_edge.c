@@ -16,7 +16,7 @@
 
 #include "pki.h"
 
-static const uint8_t ticket_keys[TICKET_KEYS_SIZE] = "a key";
+static const struct ticket_keys ticket_keys = {.bytes = "a key"};
 
 void edge_setup(struct edge *edge)
 {
@@ -76,7 +76,7 @@ void edge_start(struct edge *edge, enum conf_listener_kind kind, const char *add
 
     assert_int_equal(uv_loop_init(&edge->loop), 0);
     assert_int_equal(timers_create(uv_now(&edge->loop), &edge->timers), 0);
-    assert_int_equal(certificates_load(&edge->conf, ticket_keys, stderr, &edge->table), 0);
+    assert_int_equal(certificates_load(&edge->conf, &ticket_keys, stderr, &edge->table), 0);
     edge->listen.kind = kind;
     address_parse(address, &edge->listen);
     streams = (struct streams_options){

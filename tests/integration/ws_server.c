@@ -273,13 +273,15 @@ static int descriptors(void)
 
 static void load_certificates(char *chain, char *key)
 {
-    static const uint8_t ticket_keys[TICKET_KEYS_SIZE] = {1, 2, 3};
+    static const struct ticket_keys ticket_keys = {
+        .bytes = {1, 2, 3}
+    };
     static struct conf_certificate pair;
 
     pair = (struct conf_certificate){.chain = chain, .key = key, .line = 1};
     conf.certificates = &pair;
     conf.certificate_count = 1;
-    if (certificates_load(&conf, ticket_keys, stderr, &server.certificates))
+    if (certificates_load(&conf, &ticket_keys, stderr, &server.certificates))
         exit(1);
 }
 

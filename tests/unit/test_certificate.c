@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <openssl/err.h>
@@ -18,7 +19,7 @@
 
 #define TEST(name) static void name(void **state)
 
-static const uint8_t ticket_keys[TICKET_KEYS_SIZE] = "eighty bytes that every worker has the same";
+static struct ticket_keys ticket_keys = {.bytes = "eighty bytes that every worker has the same"};
 
 /* A configuration with up to four pairs, by the names of their files. */
 struct setup {
@@ -56,7 +57,7 @@ static void setup_usual(struct setup *setup)
     setup_pair(setup, "ec.pem", "ec.key");
     setup_pair(setup, "wild.pem", "wild.key");
     setup_pair(setup, "other.pem", "other.key");
-    assert_int_equal(certificates_load(&setup->conf, ticket_keys, stderr, &setup->table), 0);
+    assert_int_equal(certificates_load(&setup->conf, &ticket_keys, stderr, &setup->table), 0);
 }
 
 /* A client's wishes, and what came of the handshake. */
@@ -315,6 +316,73 @@ TEST(session_is_resumed_by_another_worker) /* X4 */
     setup_end(&two);
 }
 
+static int64_t uptime_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+/* A table whose keys began so many seconds ago. */
+static void setup_aged(struct setup *setup, int64_t age_s)
+{
+    ticket_keys.made_s = uptime_s() - age_s;
+    setup_usual(setup);
+}
+
+enum { HOUR_S = 3600, DAY_S = 24 * HOUR_S };
+
+static const struct {
+    const char *what;
+    int64_t first_s,
+        second_s; /* age of the keys when the ticket is given, and when it comes back */
+    bool resumed;
+} ages[] = {
+    {"the same day",           HOUR_S,              2 * HOUR_S,          true },
+    {"the next day",           DAY_S - HOUR_S,      DAY_S + HOUR_S,      true },
+    {"the day after",          DAY_S - HOUR_S,      2 * DAY_S + HOUR_S,  false},
+    {"the first day again",    DAY_S + HOUR_S,      HOUR_S,              false},
+    {"the same day, later on", 90 * DAY_S + HOUR_S, 90 * DAY_S + HOUR_S, true },
+    {"the next day, later on", 90 * DAY_S + HOUR_S, 91 * DAY_S + HOUR_S, true },
+};
+
+TEST(ticket_keys_are_new_each_day_and_the_same_for_all_workers) /* X4, RFC 9325 3.4 */
+{
+    const int versions[] = {0, TLS1_2_VERSION};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ages) * ARRAY_LEN(versions); i++) {
+        struct client first = {.name = "sip.example.com", .version = versions[i % 2]};
+        struct client second = first, third = first;
+        struct setup one, two;
+
+        setup_aged(&one, ages[i / 2].first_s);
+        setup_aged(&two, ages[i / 2].second_s);
+        client_run(&first, one.table);
+        second.session = last_session;
+        assert_non_null(last_session);
+        last_session = NULL;
+        client_run(&second, two.table);
+        if (!second.established || second.resumed != ages[i / 2].resumed)
+            fail_msg("%s, TLS version %x: resumed %d", ages[i / 2].what, second.version_chosen,
+                     second.resumed);
+        SSL_SESSION_free(second.session);
+        if (last_session) { /* the ticket that came in its place is of the new day */
+            third.session = last_session;
+            last_session = NULL;
+            client_run(&third, two.table);
+            assert_true(third.resumed);
+            SSL_SESSION_free(third.session);
+        }
+        SSL_SESSION_free(last_session);
+        last_session = NULL;
+        setup_end(&one);
+        setup_end(&two);
+    }
+    ticket_keys.made_s = 0;
+}
+
 #define SIP "\x05sip/2"
 #define HTTP "\x08http/1.1"
 
@@ -383,7 +451,7 @@ TEST(mistakes_are_named_with_file_and_remedy)
         FILE *errors = open_memstream(&text, &len);
 
         setup_pair(&setup, mistakes[i].chain, mistakes[i].key);
-        assert_int_equal(certificates_load(&setup.conf, ticket_keys, errors, &setup.table),
+        assert_int_equal(certificates_load(&setup.conf, &ticket_keys, errors, &setup.table),
                          -EINVAL);
         assert_int_equal(fclose(errors), 0);
         assert_null(setup.table);
@@ -408,7 +476,7 @@ TEST(all_mistakes_are_named_at_once)
     setup_pair(&setup, "none.pem", "none.key");
     setup_pair(&setup, "ec.pem", "ec.key");
     setup_pair(&setup, "ec.pem", "rsa.key");
-    assert_int_equal(certificates_load(&setup.conf, ticket_keys, errors, &setup.table), -EINVAL);
+    assert_int_equal(certificates_load(&setup.conf, &ticket_keys, errors, &setup.table), -EINVAL);
     assert_int_equal(fclose(errors), 0);
     assert_non_null(strstr(text, "none.pem"));
     assert_non_null(strstr(text, "rsa.key"));
@@ -428,7 +496,7 @@ TEST(what_clients_will_refuse_is_loaded_all_the_same)
         (void)snprintf(chain, sizeof(chain), "%s.pem", names[i]);
         (void)snprintf(key, sizeof(key), "%s.key", names[i]);
         setup_pair(&setup, chain, key);
-        assert_int_equal(certificates_load(&setup.conf, ticket_keys, stderr, &setup.table), 0);
+        assert_int_equal(certificates_load(&setup.conf, &ticket_keys, stderr, &setup.table), 0);
         setup_end(&setup);
     }
 }
@@ -479,6 +547,7 @@ int main(void)
         cmocka_unit_test(newest_protocol_and_best_suite_are_used),
         cmocka_unit_test(old_protocols_and_weak_suites_are_refused),
         cmocka_unit_test(session_is_resumed_by_another_worker),
+        cmocka_unit_test(ticket_keys_are_new_each_day_and_the_same_for_all_workers),
         cmocka_unit_test(alpn_names_the_protocol_of_the_port),
         cmocka_unit_test(mistakes_are_named_with_file_and_remedy),
         cmocka_unit_test(all_mistakes_are_named_at_once),

@@ -448,6 +448,40 @@ static int parser_mistake(const yaml_parser_t *parser, struct mistakes *mistakes
     return 0;
 }
 
+/* libyaml's time grows with the square of the depth: for a small file of brackets it is minutes. A
+ * file that is no YAML before it is deep is document_check()'s to refuse. -ENOMEM. */
+static int depth_check(const char *bytes, size_t len, struct mistakes *mistakes)
+{
+    yaml_parser_t parser;
+    yaml_event_t event;
+    unsigned depth = 0;
+    bool more = true;
+
+    if (!yaml_parser_initialize(&parser))
+        return -ENOMEM;
+    yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, len);
+    while (more && yaml_parser_parse(&parser, &event)) {
+        switch (event.type) {
+        case YAML_SEQUENCE_START_EVENT:
+        case YAML_MAPPING_START_EVENT: depth++; break;
+        case YAML_SEQUENCE_END_EVENT:
+        case YAML_MAPPING_END_EVENT: depth--; break;
+        case YAML_STREAM_END_EVENT: more = false; break;
+        default: break;
+        }
+        if (depth > CONF_DEPTH_MAX) {
+            conf_mistake(mistakes, (int)event.start_mark.line + 1,
+                         "(file): more than %d lists and mappings in one another are wrong: no key "
+                         "has so many",
+                         CONF_DEPTH_MAX);
+            more = false;
+        }
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+    return 0;
+}
+
 /* The one document of a file, checked. The caller deletes *document, whatever comes back. */
 static int document_check(yaml_parser_t *parser, struct mistakes *mistakes,
                           yaml_document_t *document)
@@ -518,7 +552,9 @@ int conf_load(const char *path, FILE *errors, struct conf **out)
     }
     yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, len);
 
-    err = document_check(&parser, &mistakes, &document);
+    err = depth_check(bytes, len, &mistakes);
+    if (!err && !mistakes.count)
+        err = document_check(&parser, &mistakes, &document);
     conf_mistakes_print(&mistakes, errors);
     if (!err && mistakes.no_memory)
         err = -ENOMEM;

@@ -19,6 +19,7 @@ enum {
     CONF_LIST_MAX = 1024,    /* entries of lists without a limit of their own */
     CONF_USERS_MAX = 100000, /* of the embedded registrar */
     CONF_TEXT_MAX = 1024,    /* bytes of one value */
+    CONF_DEPTH_MAX = 32,     /* lists and mappings in one another */
     CONF_FILE_MAX = 16 * 1024 * 1024,
 };
 

@@ -598,6 +598,19 @@ static void every_mistake_is_told_with_line_key_value_and_what_is_right(void **s
     }
 }
 
+static void a_deep_file_is_refused_at_once(void **state) /* V7: nothing hangs */
+{
+    enum { DEEP = 200000 };
+    char *text = malloc(DEEP);
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, '[', DEEP);
+    text[20] = '\n';
+    check_errors(text, DEEP, "2: (file): more than 32 lists and mappings in one another are wrong");
+    free(text);
+}
+
 /* Whole files. */
 /* clang-format off */
 static const struct {
@@ -1209,6 +1222,7 @@ int main(void)
         cmocka_unit_test(default_tables_name_what_only_a_trusted_network_says),
         cmocka_unit_test(core_may_be_a_port_or_an_address_or_two),
         cmocka_unit_test(every_mistake_is_told_with_line_key_value_and_what_is_right),
+        cmocka_unit_test(a_deep_file_is_refused_at_once),
         cmocka_unit_test(many_mistakes_are_told_at_once_in_the_order_of_lines),
         cmocka_unit_test(rules_can_not_touch_what_sipward_needs),
         cmocka_unit_test(long_and_strange_values_are_shown_short_and_printable),

@@ -12,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { STEPS_MAX = 100, TEXT_MAX = 12000, RAW_MAX = 400 };
+enum { STEPS_MAX = 100, TEXT_MAX = STREAM_MAX, RAW_MAX = 400 };
 
 static struct {
     const uint8_t *at, *end;
@@ -53,7 +53,7 @@ static const char *const methods[] = {
 
 static const char *const hops[] = {"70", "70", "70", "1", "0", "255", "256", "", "x", "007"};
 
-/* %u: the client's number. Each is a line. */
+/* Each is a line. */
 static const char *const lines[] = {
     "P-Asserted-Identity: <sip:forged@evil.test>",
     "p-asserted-identity : \"x\" <sip:forged@evil.test>, <tel:+1>",
@@ -86,12 +86,38 @@ static const char *const lines[] = {
     "Route: <sip:registrar.invalid;lr>",
     "Via: SIP/2.0/UDP below.test;branch=z9hG4bKbelow, SIP/2.0/TCP [2001:db8::7]:5061 ; branch=1",
     "Flow-Timer: 10",
+    "Contact: <sip:second@x.invalid>;q=0.1",
+    "Contact: <tel:+1>",
+    "Contact: <sip:core.invalid;flow=EgACAAAA>;expires=7",
+    "Max-Breadth: x",
+    "Expires: 1",
+    "Expires: x",
+    "Require: foo",
+    "Path: sip:other.test;lr",
+    "WWW-Authenticate: Digest realm=\"home\", nonce=\"1\"",
+    "Proxy-Authenticate: Digest realm=\"other\", nonce=\"2\"",
+    "Proxy-Authorization: Digest username=\"bob\", realm=\"other\", nonce=\"\"",
+    "Content-Encoding: gzip",
 };
 
-static void line_add(unsigned which, unsigned client)
+static void line_add(unsigned which)
 {
-    (void)client;
     buf_printf(&text, "%s\r\n", lines[which % ARRAY_LEN(lines)]);
+}
+
+/* Until tables and buffers are full. */
+static void lines_add(unsigned which, unsigned count)
+{
+    while (count--)
+        line_add(which);
+}
+
+static void long_line_add(unsigned len)
+{
+    buf_printf(&text, "X-Long: ");
+    while (len--)
+        buf_add(&text, STR("0123456789abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQR"));
+    buf_add(&text, STR("\r\n"));
 }
 
 /* A URI of ours, or else `other`. */
@@ -105,9 +131,10 @@ static const char *known_uri(const char *other)
 static void uri_add(void)
 {
     static const char *const uris[] = {
-        "sip:sip.test",         "sip:alice@sip.test", "sip:bob@alias.test", "sip:dave@sip.test",
-        "tel:+15551234",        "sips:x@10.0.0.5",    "sip:10.0.0.2",       "sip:x@evil.test:5061",
-        "sip:core.invalid;x=1", "http://x",           "sip:pbx.test;lr?a=b"};
+        "sip:sip.test",      "sip:alice@sip.test",   "sip:bob@alias.test",
+        "sip:dave@sip.test", "tel:+15551234",        "sips:x@10.0.0.5",
+        "sip:10.0.0.2",      "sip:x@evil.test:5061", "sip:core.invalid;x=1",
+        "http://x",          "sip:pbx.test;lr?a=b",  "sip:al%69ce@sip.test"};
     unsigned which = choose(2 * ARRAY_LEN(uris));
 
     if (which < ARRAY_LEN(uris))
@@ -185,7 +212,8 @@ static void dialog_add(const char *who, struct client *client, const char *metho
     buf_printf(&text, "From: <sip:%s@sip.test>;tag=f%u\r\n", users[user], how >> 7);
     buf_printf(&text, "To: <sip:%s@sip.test>%s\r\n", users[how >> 2 & 3], how & 16 ? ";tag=t" : "");
     buf_printf(&text, "Call-ID: %s%u-%u\r\n", who, number, how >> 5 & 1);
-    buf_printf(&text, "CSeq: %u %s\r\n", 1 + byte() % 16, method);
+    how = byte();
+    buf_printf(&text, "CSeq: %u%s%s\r\n", 1 + how % 16, how & 128 ? " \t" : " ", method);
     if (client && client->challenged && how & 64)
         credentials_add(client, method, user);
 }
@@ -197,6 +225,11 @@ static void contact_add(const char *who, unsigned number, unsigned life)
                                          ";expires=0",
                                          ";q=0.5",
                                          ";+sip.instance=\"<urn:uuid:1>\";reg-id=1",
+                                         ";expires=1;q=0.7",
+                                         ";expires=99999",
+                                         ";q=2",
+                                         ";reg-id=0;+sip.instance=\"x\"",
+                                         ";expires=x",
                                          ";expires=60;+sip.instance=\"<urn:uuid:2>\";reg-id=2"};
     unsigned how = byte();
 
@@ -213,13 +246,17 @@ static void contact_add(const char *who, unsigned number, unsigned life)
 }
 
 /* Some header lines that come and go, among them what the program itself has. */
-static void others_add(unsigned client)
+static void others_add(void)
 {
     for (unsigned more = byte() & 3; more; more--) {
         unsigned which = byte();
 
-        if (which < 240) {
-            line_add(which, client);
+        if (which < 224) {
+            line_add(which);
+        } else if (which < 232) {
+            lines_add(byte(), byte());
+        } else if (which < 240) {
+            long_line_add(byte());
         } else {
             world.plain = false;
             buf_add(&text, raw(choose(80)));
@@ -248,7 +285,7 @@ static void request_make(struct client *client, const char *method)
         buf_printf(&text, "Max-Forwards: %s\r\n", max_forwards);
     dialog_add(who, client, method);
     contact_add(who, number, life);
-    others_add(number);
+    others_add();
     body_add(choose(8) ? 0 : byte());
 }
 
@@ -299,7 +336,7 @@ static void response_make(const struct kept *request, const char *status)
 static void response_end(const char *who, unsigned number, unsigned life)
 {
     contact_add(who, number, life);
-    others_add(number);
+    others_add();
     body_add(choose(8) ? 0 : byte());
 }
 
@@ -376,7 +413,7 @@ static void client_asks(const char *method, unsigned user)
         if (challenged)
             credentials_add(from, method, user);
         contact_add("c", from->number, from->life);
-        others_add(from->number);
+        others_add();
         body_add(0);
         client_says(from, buf_str(&text));
         if (challenged || !from->challenged)
@@ -570,6 +607,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     client_open(&world.clients[1], how >> 6);
     for (unsigned steps = 0; steps < STEPS_MAX && program.at < program.end; steps++)
         step();
-    world_close(&world);
+    world_close(&world, how & 128);
     return 0;
 }

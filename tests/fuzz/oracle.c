@@ -24,7 +24,7 @@ struct asked {
 /* A request that the proxy has sent. */
 struct sent {
     struct place to;
-    uint64_t branch;
+    uint64_t branch, bytes;
 };
 
 /* What it is being given. */
@@ -304,7 +304,18 @@ static bool is_backend(const struct world *world, const struct core_addr *to)
     return false;
 }
 
-static void request_sent(struct world *world, const struct place *to)
+/* The same once more: it has been judged. */
+static bool is_retransmission(const struct place *to, uint64_t bytes)
+{
+    unsigned count = sent_count < SENT_MAX ? sent_count : SENT_MAX;
+
+    for (unsigned i = 0; i < count; i++)
+        if (sent[i].bytes == bytes && same_place(&sent[i].to, to))
+            return true;
+    return false;
+}
+
+static void request_sent(struct world *world, const struct place *to, struct str bytes)
 {
     uint64_t hops = 0;
 
@@ -322,7 +333,8 @@ static void request_sent(struct world *world, const struct place *to)
     }
     if (to->client >= 0)
         assert(cause_names(world, &world->clients[to->client]));
-    sent[sent_count++ % SENT_MAX] = (struct sent){.to = *to, .branch = hash(msg.top_branch, 0)};
+    sent[sent_count++ % SENT_MAX] =
+        (struct sent){.to = *to, .branch = hash(msg.top_branch, 0), .bytes = hash(bytes, 0)};
 }
 
 static void response_sent(const struct place *to, struct str bytes)
@@ -381,6 +393,8 @@ void oracle_sent(struct world *world, const struct place *to, struct str bytes)
         assert(cause.active && cause.from.client == to->client); /* a pong */
         return;
     }
+    if (is_retransmission(to, hash(bytes, 0)))
+        return;
     copy = scan_canonical(bytes);
     if (to->client < 0)
         assert(!has_header("P-Asserted-Identity") && !has_header("Remote-Party-ID"));
@@ -388,7 +402,7 @@ void oracle_sent(struct world *world, const struct place *to, struct str bytes)
         assert(!has_header("P-Charging-Vector") &&
                !(is_private() && has_header("P-Asserted-Identity")));
     if (msg.is_request)
-        request_sent(world, to);
+        request_sent(world, to, bytes);
     else
         response_sent(to, bytes);
     if (world->plain)

@@ -483,8 +483,6 @@ static void nothing_is_left(struct world *world)
     static const struct str names[] = {STR("alice"), STR("bob"), STR("dave")};
     struct proxy_sizes sizes;
 
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++)
-        client_close(&world->clients[i]);
     world->core_failure = 0;
     world_wait(world, QUIET_MS);
     sizes = proxy_sizes(world->proxy);
@@ -502,9 +500,17 @@ static void nothing_is_left(struct world *world)
         assert(!world->registrar->forks[i]);
 }
 
-void world_close(struct world *world)
+static void flows_close(struct world *world)
 {
-    nothing_is_left(world);
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++)
+        client_close(&world->clients[i]);
+}
+
+void world_close(struct world *world, bool at_once)
+{
+    flows_close(world);
+    if (!at_once)
+        nothing_is_left(world);
     proxy_destroy(&world->proxy);
     registrar_destroy(&world->registrar);
     timers_destroy(&world->timers);

@@ -16,7 +16,7 @@ enum {
     WORLD_BACKENDS = 3,
     WORLD_KEPT = 64,
     WORLD_URIS = 32,
-    STREAM_MAX = 16384,
+    STREAM_MAX = 40000,
 };
 
 /* Where a message came from or went to. */
@@ -83,7 +83,8 @@ struct world {
 };
 
 void world_open(struct world *world, const struct world_options *options);
-void world_close(struct world *world); /* all flows closed, all timers run: nothing may be left */
+/* All flows closed and all timers run: nothing may be left; or `at_once`. */
+void world_close(struct world *world, bool at_once);
 
 void client_open(struct client *client, unsigned kind);
 void client_close(struct client *client);

@@ -1,2 +1,3 @@
 unit_test(test_log proxy)
 unit_test(test_core proxy)
+unit_test(test_backends proxy m)

@@ -1,0 +1,104 @@
+#include "proxy/backends.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#include <xxhash.h>
+
+/* ---- health ---- */
+
+bool health_up(struct health *health, unsigned slot)
+{
+    return atomic_exchange(&health->slots[slot].state, HEALTH_UP) == HEALTH_DOWN;
+}
+
+bool health_down(struct health *health, unsigned slot)
+{
+    return atomic_exchange(&health->slots[slot].state, HEALTH_DOWN) != HEALTH_DOWN;
+}
+
+void health_busy(struct health *health, unsigned slot, uint64_t until)
+{
+    _Atomic uint64_t *at = &health->slots[slot].busy_until;
+    uint64_t before = atomic_load(at);
+
+    while (before < until && !atomic_compare_exchange_weak(at, &before, until))
+        continue;
+}
+
+void health_forget(struct health *health, unsigned slot)
+{
+    atomic_store(&health->slots[slot].state, HEALTH_UNKNOWN);
+    atomic_store(&health->slots[slot].busy_until, 0);
+}
+
+enum health_state health_state(const struct health *health, unsigned slot)
+{
+    return atomic_load(&health->slots[slot].state);
+}
+
+bool health_usable(const struct health *health, unsigned slot, uint64_t now)
+{
+    return atomic_load(&health->slots[slot].state) != HEALTH_DOWN &&
+           atomic_load(&health->slots[slot].busy_until) <= now;
+}
+
+/* ---- the choice ---- */
+
+/* One number for a user and an address, even between 0 and 1 and never either. Weighted rendezvous
+ * hashing takes the largest -weight / ln(number) (Schindelhauer and Schomaker, 2005: the chance of
+ * each is its share of the weights, whoever else takes part). */
+static double score(const struct endpoint *endpoint, uint64_t user)
+{
+    const double none = 1e-6;                        /* the weight of those that have 0 */
+    const void *place = &endpoint->addr.in.sin_port; /* port and address, in both families */
+    size_t len = 0;
+    uint64_t hash;
+
+    if (endpoint->addr.kind != CORE_EMBEDDED)
+        len = endpoint->addr.sa.sa_family == AF_INET6
+                  ? sizeof(struct sockaddr_in6) - offsetof(struct sockaddr_in6, sin6_port) -
+                        sizeof(endpoint->addr.in6.sin6_scope_id)
+                  : sizeof(in_port_t) + sizeof(struct in_addr);
+    hash = XXH3_64bits_withSeed(place, len, user);
+    return -(endpoint->weight > 0 ? endpoint->weight : none) /
+           log(((double)(hash >> 12) + 0.5) * 0x1p-52);
+}
+
+const struct endpoint *backend_choose(const struct endpoint *list, unsigned count,
+                                      const struct health *health, struct str aor,
+                                      const struct slot_set *tried, uint64_t now)
+{
+    uint64_t user = XXH3_64bits(aor.len ? aor.p : "", aor.len);
+    const struct endpoint *best = NULL;
+    double high = 0, its;
+
+    for (const struct endpoint *endpoint = list; endpoint < list + count; endpoint++) {
+        if (endpoint->retired || (best && endpoint->priority > best->priority) ||
+            (tried && slot_set_has(tried, endpoint->slot)) ||
+            !health_usable(health, endpoint->slot, now))
+            continue;
+        its = score(endpoint, user);
+        if (best && endpoint->priority == best->priority && its <= high)
+            continue;
+        best = endpoint;
+        high = its;
+    }
+    return best;
+}
+
+unsigned backend_retry_after_s(const struct endpoint *list, unsigned count,
+                               const struct health *health, unsigned otherwise_s, uint64_t now)
+{
+    uint64_t first = UINT64_MAX, until;
+
+    for (const struct endpoint *endpoint = list; endpoint < list + count; endpoint++) {
+        until = atomic_load(&health->slots[endpoint->slot].busy_until);
+        if (!endpoint->retired && health_state(health, endpoint->slot) != HEALTH_DOWN &&
+            until > now && until < first)
+            first = until;
+    }
+    if (first != UINT64_MAX)
+        return (unsigned)((first - now + 999) / 1000);
+    return otherwise_s ? otherwise_s : 1;
+}

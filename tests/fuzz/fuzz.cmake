@@ -28,3 +28,4 @@ target_link_options(fuzz_proxy PRIVATE LINKER:--wrap=getrandom,--wrap=RAND_bytes
 fuzz_target(value proxy)
 fuzz_target(conf conf)
 fuzz_target(proxy_protocol tls)
+fuzz_target(websocket ws System::wslay)

@@ -1,7 +1,7 @@
 # tls/ and ws/ through real sockets, with a proxy that does what a message says.
 add_executable(ws_server integration/ws_server.c)
 target_link_libraries(ws_server PRIVATE ws)
-foreach(name ws shared_port proxy_protocol)
+foreach(name ws ws_conformance shared_port proxy_protocol)
   add_test(NAME integration/${name}
     COMMAND /usr/bin/python3 -m pytest -q -p no:cacheprovider
             ${CMAKE_CURRENT_SOURCE_DIR}/integration/test_${name}.py)

@@ -108,6 +108,22 @@ def test_a_client_without_a_subject_is_logged_by_its_first_name(lab, edge, clien
     logged(edge, r"flow opened .* client=DNS:a\.test$")
 
 
+def test_a_name_can_not_forge_a_line_of_the_log(lab, edge, clients):  # X4
+    """Whatever a CA has signed: it is one field of one line."""
+    for name in "a\nb flow=9.9", 'a" flow=9.9', "a\x1b[2Jb", "Zo\u00eb \u65e5\u672c", "," * 64:
+        identity = issue(clients, subject=name)
+        assert handshake.outcome(HOST, edge.required, handshake.context(lab.ca, None, identity)) == "served"
+    identity = issue(clients, subject="", names=("a\nb.test flow=9.9", "b.test"))
+    assert handshake.outcome(HOST, edge.required, handshake.context(lab.ca, None, identity)) == "served"
+    identity = issue(clients, subject="", names=("x" * 600, "b.test"))
+    assert handshake.outcome(HOST, edge.required, handshake.context(lab.ca, None, identity)) == "served"
+    lines = edge.process.wait_output(r"flow opened .*client=.*", 10, 7)
+    one_field = r'flow opened flow=\d\.\d+ peer=\S+ transport=TLS host=\S+ client=("([^"\\]|\\.)*"|[^ "]+)'
+    for line in lines:
+        assert re.fullmatch(one_field, line) and line.isprintable()
+    assert "Zo\u00eb \u65e5\u672c" in lines[3] and len(lines[6]) < 400
+
+
 BAD = {
     "of another CA": ("TLSV1_ALERT_UNKNOWN_CA", "is by no CA of client_ca"),
     "of another CA of that name": ("TLSV1_ALERT_DECRYPT_ERROR", "is by no CA of client_ca"),

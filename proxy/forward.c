@@ -4,9 +4,11 @@
 #include <stdlib.h>
 
 #include <utlist.h>
+#define XXH_STATIC_LINKING_ONLY /* the size of XXH3_state_t */
 #include <xxhash.h>
 
 #include "proxy/internal.h"
+#include "proxy/text.h"
 
 enum { TIMER_C_MS = 181 * 1000, CALL_ID_KEPT = 64 };
 
@@ -18,11 +20,13 @@ struct forward {
     struct client_transaction *client; /* NULL: ended */
     struct hop from, to;
     enum sip_method method;
-    bool cancelled; /* by the client, or because it is gone */
-    bool expired;   /* timer C fired */
-    bool outbound;  /* a REGISTER that asked for RFC 5626 */
-    bool opens;     /* a request outside of dialogs */
-    uint64_t ended; /* hash of the To tag of the dialog that we hung up last (T6) */
+    bool cancelled;              /* by the client, or because it is gone */
+    bool expired;                /* timer C fired */
+    bool outbound;               /* a REGISTER that asked for RFC 5626 */
+    bool opens;                  /* a request outside of dialogs */
+    unsigned record_route_count; /* as it was sent */
+    uint64_t record_routes;      /* and who stands in them */
+    uint64_t ended;              /* hash of the To tag of the dialog that we hung up last (T6) */
     struct timer timer_c;
     struct forward *prev, *next;               /* of the proxy */
     struct forward *origin_prev, *origin_next; /* of from.flow */
@@ -301,6 +305,58 @@ static void timer_c_start(struct forward *forward, uint64_t now)
                     timer_c_fire);
 }
 
+/* Who stands in the Record-Routes behind the first `skip`: user, host and port. All else of them
+ * may come back in another spelling, default ports too. */
+static uint64_t record_routes_hash(const struct sip_msg *msg, unsigned skip)
+{
+    XXH3_state_t state;
+
+    (void)XXH3_64bits_reset(&state);
+    for (int i = -1; (i = sip_find(msg, HEADER_RECORD_ROUTE, (unsigned)(i + 1))) >= 0;) {
+        struct text_addr addr;
+        struct text_uri uri;
+
+        if (skip && skip--)
+            continue;
+        if (!text_addr_cut(msg->headers[i].value, &addr) || !text_uri_cut(addr.uri, &uri))
+            continue; /* none that sip_scan() lets pass */
+        if (uri.port == 5060 || uri.port == 5061)
+            uri.port = 0;
+        if (uri.user.len)
+            (void)XXH3_64bits_update(&state, uri.user.p, uri.user.len);
+        (void)XXH3_64bits_update(&state, "@", 1);
+        for (size_t c = 0; c < uri.host.len; c++) {
+            char lower = (char)(uri.host.p[c] | (text_alpha(uri.host.p[c]) ? 0x20 : 0));
+            (void)XXH3_64bits_update(&state, &lower, 1);
+        }
+        (void)XXH3_64bits_update(&state, ":", 1);
+        (void)XXH3_64bits_update(&state, &uri.port, sizeof(uri.port));
+    }
+    return XXH3_64bits_digest(&state);
+}
+
+static unsigned record_route_count(const struct sip_msg *msg)
+{
+    unsigned count = 0;
+
+    for (int i = -1; (i = sip_find(msg, HEADER_RECORD_ROUTE, (unsigned)(i + 1))) >= 0;)
+        count++;
+    return count;
+}
+
+/* The core routes by a callee's copy of the Record-Routes, the last one first: it must end with
+ * those that the callee got, or one could send the PBX anywhere (R3, RFC 3261 12.1.1). */
+static bool record_routes_kept(const struct forward *forward, const struct sip_msg *response)
+{
+    unsigned count = record_route_count(response);
+
+    if (!count || !forward->to.flow)
+        return true;
+    return count >= forward->record_route_count &&
+           record_routes_hash(response, count - forward->record_route_count) ==
+               forward->record_routes;
+}
+
 /* Rewrite and send what has been decided (16.6). 0, or a status to answer with. */
 static int forward_send(struct forward *forward, struct sip_msg *request,
                         const struct target *target, uint64_t now)
@@ -320,6 +376,10 @@ static int forward_send(struct forward *forward, struct sip_msg *request,
     if (status) {
         drop_client(forward);
         return status;
+    }
+    if (target->hop.flow) {
+        forward->record_route_count = record_route_count(request);
+        forward->record_routes = record_routes_hash(request, 0);
     }
     timer_c_start(forward, now);
     client_transaction_send(forward->client, request->method, buf_str(&proxy->out), now);
@@ -425,6 +485,7 @@ static bool response_print(struct forward *forward, struct sip_msg *response)
     sip_drop(response, (unsigned)sip_find(response, HEADER_VIA, 0));
     if (sip_find(response, HEADER_VIA, 0) < 0 ||
         !server_transaction_answered_by(forward->server, response) ||
+        !record_routes_kept(forward, response) ||
         response_rewrite(proxy, response, &forward->to, &forward->from, forward->outbound))
         return false;
     buf_reset(&proxy->out);

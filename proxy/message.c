@@ -112,8 +112,9 @@ static bool has_uri_headers(struct str uri)
 static void request_uri_check(struct scan *scan)
 {
     struct str uri = scan->msg->uri, scheme = text_scheme(uri);
+    struct text_uri cut;
 
-    if (!text_uri_clear(uri) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
+    if (!text_uri_cut(uri, &cut) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
         refuse(scan, 400, "Bad Request-URI");
     else if (!str_eq_nocase(scheme, STR("sip")) && !str_eq_nocase(scheme, STR("sips")) &&
              !str_eq_nocase(scheme, STR("tel")))

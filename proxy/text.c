@@ -187,25 +187,31 @@ bool text_host_port_cut(struct str text, struct str *host, int *port)
     return true;
 }
 
-bool text_uri_clear(struct str uri)
+bool text_uri_cut(struct str uri, struct text_uri *out)
 {
-    struct str scheme = text_scheme(uri), rest, host;
+    struct str scheme = text_scheme(uri), rest;
+    struct text_uri cut = {0};
     const char *at;
     size_t i = 0;
-    int port;
 
     if (!scheme.p)
         return false;
     rest = part(uri, scheme.len + 1, uri.len);
+    *out = cut;
     if (!str_eq_nocase(scheme, STR("sip")) && !str_eq_nocase(scheme, STR("sips")))
         return rest.len > 0;
     at = rest.len ? memchr(rest.p, '@', rest.len) : NULL;
-    if (at)
-        rest = part(rest, (size_t)(at - rest.p) + 1, rest.len);
+    if (at) {
+        cut.user = part(rest, 0, (size_t)(at - rest.p));
+        rest = part(rest, cut.user.len + 1, rest.len);
+    }
     while (i < rest.len && rest.p[i] != ';' && rest.p[i] != '?')
         i++;
-    return !(at && rest.len && memchr(rest.p, '@', rest.len)) &&
-           text_host_port_cut(part(rest, 0, i), &host, &port);
+    if ((at && rest.len && memchr(rest.p, '@', rest.len)) ||
+        !text_host_port_cut(part(rest, 0, i), &cut.host, &cut.port))
+        return false;
+    *out = cut;
+    return true;
 }
 
 /* A display name is a quoted string or tokens (RFC 3261 25.1). Other words are clear as well, and
@@ -277,6 +283,7 @@ bool text_addr_cut(struct str value, struct text_addr *out)
     struct text_addr addr = {
         .display = {value.p, 0}
     };
+    struct text_uri uri;
     size_t i = 0, semicolon = value.len;
 
     if (!value.len)
@@ -309,7 +316,7 @@ bool text_addr_cut(struct str value, struct text_addr *out)
         addr.uri = str_trim(part(value, 0, semicolon));
         addr.params = str_trim(part(value, semicolon, value.len));
     }
-    if (!text_uri_clear(addr.uri) || text_has_any(addr.uri, " \t\"") || !display_read(&addr) ||
+    if (!text_uri_cut(addr.uri, &uri) || text_has_any(addr.uri, " \t\"") || !display_read(&addr) ||
         !params_clear(addr.params, addr.brackets ? ",<>" : ",<>@")) /* '@': whose is the ';'? */
         return false;
     if (!addr.brackets && text_has_any(addr.uri, "?")) /* RFC 3261 20.10 */

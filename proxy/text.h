@@ -37,9 +37,15 @@ bool text_list_next(struct str *rest, struct str *value, bool *balanced);
 /* host, or [IPv6] (given without the brackets), and an optional port (0: none), with blanks around
  * the colon (RFC 3261 20.42). */
 bool text_host_port_cut(struct str text, struct str *host, int *port);
+/* Pieces of a sip or sips URI; of others there are none. */
+struct text_uri {
+    struct str user; /* and password, as spelled; p NULL: none */
+    struct str host; /* without brackets; p NULL: not sip or sips */
+    int port;        /* 0: none */
+};
 /* A URI that all read alike: sip and sips have one '@' at most, and host[:port] where it belongs.
  * Of others only a scheme is asked for. */
-bool text_uri_clear(struct str uri);
+bool text_uri_cut(struct str uri, struct text_uri *out);
 
 /* name-addr or addr-spec with header parameters, cut but not parsed (RFC 3261 25.1, 20.10). */
 struct text_addr {

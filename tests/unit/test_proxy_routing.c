@@ -683,6 +683,52 @@ static void what_a_dialog_has_to_have_and_what_not(void **state) /* R4 refused, 
     assert_int_equal(edge.core.count, 0);
 }
 
+/* ---- what a callee says of the way (R3) ---- */
+
+static void a_callee_cannot_route_the_core_elsewhere(void **state) /* R3 refused */
+{
+#define OURS "<sip:%s@SIP.test:5061;lr;transport=tls>, <sip:%s@10.0.0.2;lr=on>"
+    static const struct {
+        const char *what, *record_routes;
+        bool passes;
+    } cases[] = {
+        {"as they came, spelled otherwise", OURS ", <sip:Proxy.test:5070;lr;f=p>",           true },
+        {"none",                            "",                                              true },
+        {"one of its own side above",       "<sip:x.test>, " OURS ", <sip:proxy.test:5070>", true },
+        {"one more below",                  OURS ", <sip:proxy.test:5070>, <sip:evil.test>", false},
+        {"the last one is another host",    OURS ", <sip:evil.test:5070>",                   false},
+        {"the last one is another port",    OURS ", <sip:proxy.test:22>",                    false},
+        {"the last one has a user",         OURS ", <sip:proxy@.test:5070>",                 false},
+        {"the last one is missing",         OURS,                                            false},
+        {"ours is another host's",
+         "<sip:%s@sip.test:5061>, <sip:%s@evil.test>, <sip:proxy.test:5070>",                false},
+    };
+    char uri[1024], token[64], more[1024];
+    (void)state;
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(alice, "alice"));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        edge_from_core(&edge,
+                       "INVITE %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bKrr%zu\n"
+                       "Record-Route: <sip:proxy.test:5070;lr;f=p>\n"
+                       "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:alice@sip.test>\n"
+                       "Call-ID: rr%zu\nCSeq: 1 INVITE",
+                       uri, i, i);
+        const char *invite = inbox_last(&alice->inbox);
+        snprintf(token, sizeof(token), "%s",
+                 between(header_of(invite, "Record-Route", 0), "<sip:", "@"));
+        snprintf(more, sizeof(more), cases[i].record_routes, token, token);
+        edge_from_client(alice,
+                         "SIP/2.0 200 OK\nVia: %s\nVia: %s\nRecord-Route: %s\nFrom: %s\n"
+                         "To: <sip:alice@sip.test>;tag=b\nCall-ID: rr%zu\nCSeq: 1 INVITE\n",
+                         header_of(invite, "Via", 0), header_of(invite, "Via", 1), more,
+                         header_of(invite, "From", 0), i);
+        const char *told = start_line(inbox_last(&edge.core));
+        if (strcmp(told, cases[i].passes ? "SIP/2.0 200 OK" : "SIP/2.0 502 Bad Response") != 0)
+            fail_msg("%s: %s", cases[i].what, told);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -718,6 +764,7 @@ int main(void)
         MASK(all_methods_follow_a_dialog_early_or_not),
         PATH(all_methods_follow_a_dialog_early_or_not),
         MASK(what_a_dialog_has_to_have_and_what_not),
+        MASK(a_callee_cannot_route_the_core_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

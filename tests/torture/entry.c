@@ -52,7 +52,8 @@ static void add(struct str *out, const char *p, size_t len)
 
     if (!at || room(out->len) < room(out->len + len))
         at = must(realloc(at, room(out->len + len)));
-    memcpy(at + out->len, p, len);
+    if (len)
+        memcpy(at + out->len, p, len);
     at[out->len + len] = '\0';
     *out = (struct str){at, out->len + len};
 }
@@ -173,7 +174,8 @@ static void let_read(char *line)
     line[len] = '\0';
     lets[let_count].name = copy(line);
     lets[let_count].text = (struct str){NULL, 0};
-    add_line(&lets[let_count++].text, line + len + 1);
+    add_line(&lets[let_count].text, line + len + 1);
+    let_count++; /* now it can be found, and not in its own text */
 }
 
 /* ---- lines of a file ---- */

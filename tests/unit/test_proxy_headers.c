@@ -65,15 +65,21 @@ static void configured_rules_remove_set_and_add(
     };
     edge.conf.headers.rules = rules;
     edge.conf.headers.rule_count = ARRAY_LEN(rules);
-    edge_from_client(alice, INVITE("User-Agent: phone\nSubject: old\nX-Edge: zero"));
+    edge_from_client(alice, INVITE("User-Agent: phone\nSubject: old\nX-Edge: zero\nServer: odd"));
     const char *sent = inbox_last(&edge.core);
 
     assert_string_equal(header_of(sent, "User-Agent", 0), "");
     assert_string_equal(header_of(sent, "Subject", 0), "new");
     assert_string_equal(header_of(sent, "Subject", 1), "");
     assert_string_equal(header_of(sent, "X-Edge", 1), "one");
-    edge_from_core(&edge, "%s", response_to(sent, "486 Busy Here", "b", "Server: pbx"));
+    assert_string_equal(header_of(sent, "Server", 0), "odd");
+    edge_from_core(
+        &edge, "%s",
+        response_to(sent, "486 Busy Here", "b", "Server: pbx\nUser-Agent: pbx\nSubject: kept"));
     assert_string_equal(header_of(inbox_last(&alice->inbox), "Server", 0), "");
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "User-Agent", 0), "pbx");
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "Subject", 0), "kept");
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "X-Edge", 0), "");
     edge_from_client(alice, "ACK sip:bob@sip.test SIP/2.0\n"
                             "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKinv1;rport\n"
                             "From: <sip:alice@sip.test>;tag=a\nTo: <sip:bob@sip.test>;tag=b\n"

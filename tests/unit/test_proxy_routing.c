@@ -678,6 +678,17 @@ static void what_a_dialog_has_to_have_and_what_not(void **state) /* R4 refused, 
     assert_memory_equal(inbox_last(&alice->inbox), "SIP/2.0 403 ", 12); /* another port */
     edge_from_client(alice, IN_DIALOG("NOTIFY", "5"), "tel:+15551234", routes);
     assert_memory_equal(inbox_last(&alice->inbox), "SIP/2.0 403 ", 12);
+    /* our own name, but not of this passage: no way leads there */
+    snprintf(mixed, sizeof(mixed), "%sRoute: <sip:sip.test:5061;lr>\n", routes);
+    edge_from_client(alice, IN_DIALOG("REFER", "7"), "sip:bob@10.0.0.5:5060", mixed);
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 403 Route Is No Backend");
+    /* a token of ours that was changed, where a client's dialog leads (R7) */
+    char uri[1024];
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    char *token = strstr(uri, "flow=") + 7;
+    *token = *token == 'A' ? 'B' : 'A';
+    edge_from_client(alice, IN_DIALOG("BYE", "8"), uri, routes);
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 403 Forged Flow Token");
     edge_from_client(alice, IN_DIALOG("PRACK", "6"), "sip:bob@10.0.0.5:5060", "Route: <x\n");
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 400 Bad Route");
     assert_int_equal(edge.core.count, 0);
@@ -729,6 +740,43 @@ static void a_callee_cannot_route_the_core_elsewhere(void **state) /* R3 refused
     }
 }
 
+static void a_client_can_call_itself(void **state) /* R4 to core, R4 to access, M4 */
+{
+    (void)state;
+    char first[8192], second[8192], routes[4096] = "";
+    struct core_addr self = {.kind = CORE_SELF};
+
+    /* By way of the PBX, as a proxy: both passages are recorded, with the same token in all four.
+     */
+    edge_from_client(alice, INVITE(""));
+    snprintf(first, sizeof(first), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge,
+                   "INVITE %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bKself;rport\n%s",
+                   between(header_of(first, "Contact", 0), "<", ">"), strstr(first, "\r\n") + 2);
+    snprintf(second, sizeof(second), "%s", inbox_last(&alice->inbox));
+    assert_memory_equal(second, "INVITE sip:alice@client.invalid;transport=ws ", 45);
+    for (int i = 3; i >= 0; i--) {
+        size_t at = strlen(routes);
+        snprintf(routes + at, sizeof(routes) - at, "Route: %s\n",
+                 header_of(second, "Record-Route", (unsigned)i));
+    }
+    edge_from_client(alice, "%s", response_to(second, "200 OK", "b", NULL));
+    inbox_take(&edge.core);
+    inbox_take(&alice->inbox);
+    edge_from_client(alice, IN_DIALOG("BYE", "2"),
+                     between(header_of(first, "Contact", 0), "<", ">"), routes);
+    assert_int_equal(edge.core.count, 1);
+    assert_int_equal(edge.core.to[0].kind, CORE_SELF);
+    assert_non_null(strstr(header_of(inbox_last(&edge.core), "Route", 1), ";lr>"));
+    assert_string_equal(header_of(inbox_last(&edge.core), "Route", 2), "");
+    char *bytes = strdup(inbox_last(&edge.core));
+    proxy_receive_core(edge.proxy, &self, bytes, strlen(bytes), edge.now);
+    free(bytes);
+    assert_memory_equal(inbox_last(&alice->inbox), "BYE sip:alice@client.invalid;transport=ws ",
+                        42);
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "Route", 0), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -765,6 +813,7 @@ int main(void)
         PATH(all_methods_follow_a_dialog_early_or_not),
         MASK(what_a_dialog_has_to_have_and_what_not),
         MASK(a_callee_cannot_route_the_core_elsewhere),
+        MASK(a_client_can_call_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

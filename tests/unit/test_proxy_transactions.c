@@ -79,6 +79,17 @@ static void cancel_goes_on_once_a_provisional_came(void **state) /* T4 to core, 
     assert_string_equal(start_line(inbox_last(&edge.core)), "ACK sip:bob@sip.test SIP/2.0");
 }
 
+static void a_call_that_is_given_up_and_not_answered_ends_in_487(void **state) /* T4, T5 */
+{
+    (void)state;
+    edge_from_client(alice, INVITE(""));
+    edge_from_client(alice, CANCEL);
+    inbox_take(&alice->inbox);
+    edge_wait(&edge, 32000);
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 487 Request Terminated");
+    assert_null(strstr(inbox_last(&edge.core), "CANCEL ")); /* nothing came to be cancelled */
+}
+
 static void cancel_without_a_match_gets_481(void **state) /* T4 refused */
 {
     (void)state;
@@ -566,6 +577,7 @@ int main(void)
         MASK(an_invite_without_answer_gets_408),
         MASK(timer_c_cancels_and_ends_in_408),
         MASK(cancel_goes_on_once_a_provisional_came),
+        MASK(a_call_that_is_given_up_and_not_answered_ends_in_487),
         MASK(cancel_without_a_match_gets_481),
         MASK(every_2xx_passes_and_a_late_final_does_not),
         MASK(a_response_to_another_request_is_none),

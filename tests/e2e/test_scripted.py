@@ -620,6 +620,24 @@ def test_client_that_hangs_up_cancels_its_calls(lab, kind):  # T6
     pbx.quiet()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_call_answered_to_a_client_that_hung_up_is_ended(lab, mode):  # T6 to core
+    edge, pbx = lab.scripted(contact=mode)
+    alice = lab.registered(edge, pbx, "alice")
+    alice.send(alice.invite("sip:1@sip.test"))
+    arrived = pbx.expect("INVITE")
+    alice.close()
+    net.until(lambda: "flow closed" in edge.log(), "the edge sees that alice is gone")
+    answer = pbx.respond(arrived, 200, "OK")
+    for method, cseq in (("ACK", arrived.cseq), ("BYE", arrived.cseq + 1)):
+        request = pbx.expect(method)
+        assert request.uri == sip.uri_of(pbx.contact()) and request.cseq == cseq
+        assert request.all("Route") == []
+        assert request.get("To") == answer.get("To")
+    pbx.respond(request, 200, "OK")
+    pbx.quiet()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_call_to_a_client_that_goes_away_fails_at_once(lab, kind):  # T6, R7
     edge, pbx = lab.scripted()

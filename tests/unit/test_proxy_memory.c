@@ -673,6 +673,13 @@ static void scenes_with_a_pbx_survive_any_failure(void **state) /* V7 */
     CHECK_SCENE(a_loop, call_the_pbx);
 }
 
+static void scenes_with_path_survive_any_failure(void **state) /* V7 */
+{
+    (void)state;
+    CHECK_SCENE(register_with_the_pbx, call_the_pbx);
+    CHECK_SCENE(call_the_pbx, call_the_pbx);
+}
+
 static void scenes_towards_clients_survive_any_failure(void **state) /* V7 */
 {
     (void)state;
@@ -768,6 +775,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_can_not_be_made_is_an_error, setup_embedded,
                                         teardown_embedded),
         MASK(scenes_with_a_pbx_survive_any_failure),
+        PATH(scenes_with_path_survive_any_failure),
         MASK(scenes_towards_clients_survive_any_failure),
         cmocka_unit_test_setup_teardown(scenes_with_the_registrar_survive_any_failure,
                                         setup_embedded, teardown_embedded),

@@ -15,6 +15,7 @@ struct scan {
     int status;
     bool peer_2543;
     bool via_read, cseq_read;
+    bool repair;   /* of the header that will be added next */
     uint64_t seen; /* one bit for each header_id */
     uint64_t content_length;
 };
@@ -182,11 +183,20 @@ static int start_line(struct scan *scan)
 
 /* ---- the headers that the scan reads ---- */
 
+static bool addr_read(struct scan *scan, struct str value, struct text_addr *addr)
+{
+    if (!text_addr_cut(value, addr))
+        return false;
+    scan->repair = !addr->brackets || addr->wants_quotes || addr->untidy;
+    return true;
+}
+
 static void from_read(struct scan *scan, struct str value)
 {
     struct sip_msg *msg = scan->msg;
+    struct text_addr addr;
 
-    if (!text_tag_read(value, &msg->from_tag))
+    if (!addr_read(scan, value, &addr) || !text_tag_read(addr.params, &msg->from_tag))
         refuse(scan, 400, "Bad From");
     else if (!msg->from_tag.p && msg->is_request && !scan->peer_2543) /* a response echoes it */
         refuse(scan, 400, "Missing From tag");
@@ -194,7 +204,9 @@ static void from_read(struct scan *scan, struct str value)
 
 static void to_read(struct scan *scan, struct str value)
 {
-    if (!text_tag_read(value, &scan->msg->to_tag))
+    struct text_addr addr;
+
+    if (!addr_read(scan, value, &addr) || !text_tag_read(addr.params, &scan->msg->to_tag))
         refuse(scan, 400, "Bad To");
 }
 
@@ -265,6 +277,7 @@ static bool via_clear(struct scan *scan, struct str value)
 
     if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP")))
         return false;
+    scan->repair = via.untidy;
     if (scan->seen & UINT64_C(1) << HEADER_VIA)
         return true;
     if (!text_host_port_cut(via.sent_by, &host, &port) ||
@@ -276,7 +289,7 @@ static bool via_clear(struct scan *scan, struct str value)
 }
 
 /* "*" stands alone (RFC 3261 20.10). */
-static bool contact_clear(const struct scan *scan, struct str value)
+static bool contact_clear(struct scan *scan, struct str value)
 {
     struct text_addr addr;
     bool again = scan->seen & UINT64_C(1) << HEADER_CONTACT;
@@ -284,15 +297,15 @@ static bool contact_clear(const struct scan *scan, struct str value)
     if (str_eq(value, STR("*")))
         return !again;
     return !(again && str_eq(sip_value(scan->msg, HEADER_CONTACT), STR("*"))) &&
-           text_addr_cut(value, &addr);
+           addr_read(scan, value, &addr);
 }
 
 /* Route, Record-Route, Path. Outside of brackets, whose would the parameters be? */
-static bool route_clear(struct str value)
+static bool route_clear(struct scan *scan, struct str value)
 {
     struct text_addr addr;
 
-    return text_addr_cut(value, &addr) && (addr.brackets || !addr.params.len);
+    return addr_read(scan, value, &addr) && (addr.brackets || !addr.params.len);
 }
 
 static bool value_clear(struct scan *scan, enum header_id id, struct str value)
@@ -300,7 +313,7 @@ static bool value_clear(struct scan *scan, enum header_id id, struct str value)
     switch (id) {
     case HEADER_VIA: return via_clear(scan, value);
     case HEADER_CONTACT: return contact_clear(scan, value);
-    default: return route_clear(value);
+    default: return route_clear(scan, value);
     }
 }
 
@@ -314,7 +327,8 @@ static void header_add(struct scan *scan, enum header_id id, struct str name, st
         refuse(scan, 400, "Too many headers");
         return;
     }
-    msg->headers[msg->header_count++] = (struct sip_header){id, name, value};
+    msg->headers[msg->header_count++] = (struct sip_header){id, name, value, scan->repair};
+    scan->repair = false;
 }
 
 /* A list header: one for each value (N2). */
@@ -531,7 +545,7 @@ static int insert(struct sip_msg *msg, unsigned index, struct sip_header header)
 
 int sip_insert(struct sip_msg *msg, unsigned index, enum header_id id, struct str value)
 {
-    return insert(msg, index, (struct sip_header){id, header_name(id), value});
+    return insert(msg, index, (struct sip_header){id, header_name(id), value, false});
 }
 
 int sip_insert_name(struct sip_msg *msg, unsigned index, struct str name, struct str value)
@@ -539,7 +553,7 @@ int sip_insert_name(struct sip_msg *msg, unsigned index, struct str name, struct
     enum header_id id;
 
     name = header_canonical(name, &id);
-    return insert(msg, index, (struct sip_header){id, name, value});
+    return insert(msg, index, (struct sip_header){id, name, value, false});
 }
 
 int sip_push(struct sip_msg *msg, enum header_id id, struct str value)

@@ -78,6 +78,7 @@ struct sip_header {
     enum header_id id;
     struct str name;  /* as it will be printed: the registry's spelling, else the sender's */
     struct str value; /* trimmed and unfolded */
+    bool repair;      /* clear but malformed: printed as it should have been (N4, N8) */
 };
 
 struct sip_msg {

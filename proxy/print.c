@@ -28,15 +28,12 @@ static void add_params(struct buf *out, struct str params)
     }
 }
 
-/* A URI outside of brackets gets them (N4), a display name that needs quotes those (N8). Nothing
- * else of a value that is well formed is touched. */
+/* A URI outside of brackets gets them (N4), a display name that needs quotes those (N8). */
 static void add_addr(struct buf *out, struct str value)
 {
     struct text_addr addr;
-    bool tidy = !text_params_untidy(value);
 
-    if (!value.len || (value.p[0] == '<' && tidy) || !text_addr_cut(value, &addr) ||
-        (addr.brackets && !addr.wants_quotes && tidy)) {
+    if (!text_addr_cut(value, &addr)) {
         buf_add(out, value);
         return;
     }
@@ -51,17 +48,17 @@ static void add_addr(struct buf *out, struct str value)
     buf_add(out, STR("<"));
     buf_add(out, addr.uri);
     buf_add(out, STR(">"));
-    if (tidy)
-        buf_add(out, addr.params);
-    else
+    if (addr.untidy)
         add_params(out, addr.params);
+    else
+        buf_add(out, addr.params);
 }
 
 static void add_via(struct buf *out, struct str value)
 {
     struct text_via via;
 
-    if (!text_params_untidy(value) || !text_via_cut(value, &via)) {
+    if (!text_via_cut(value, &via)) {
         buf_add(out, value);
         return;
     }
@@ -69,20 +66,22 @@ static void add_via(struct buf *out, struct str value)
     add_params(out, via.params);
 }
 
+/* Only what the scan found in need of it is repaired; all else stays the sender's bytes. */
+static void add_value(struct buf *out, const struct sip_header *header)
+{
+    if (!header->repair)
+        buf_add(out, header->value);
+    else if (header->id == HEADER_VIA)
+        add_via(out, header->value);
+    else
+        add_addr(out, header->value);
+}
+
 static void add_header(struct buf *out, const struct sip_header *header)
 {
     buf_add(out, header->name);
     buf_add(out, header->value.len ? STR(": ") : STR(":"));
-    switch (header->id) {
-    case HEADER_VIA: add_via(out, header->value); break;
-    case HEADER_FROM:
-    case HEADER_TO:
-    case HEADER_CONTACT:
-    case HEADER_ROUTE:
-    case HEADER_RECORD_ROUTE:
-    case HEADER_PATH: add_addr(out, header->value); break;
-    default: buf_add(out, header->value);
-    }
+    add_value(out, header);
     buf_add(out, STR("\r\n"));
 }
 
@@ -113,13 +112,15 @@ void sip_print(const struct sip_msg *msg, struct buf *out)
  * it knows the response by its branch (RFC 3261 17.1.3). */
 static void add_party(struct buf *out, const struct sip_msg *request, enum header_id id)
 {
-    struct str value = sip_value(request, id);
+    int index = sip_find(request, id, 0);
+    struct text_addr addr;
     struct str tag;
 
     buf_add(out, header_name(id));
     buf_add(out, STR(": "));
-    if (text_tag_read(value, &tag))
-        add_addr(out, value);
+    if (index >= 0 && text_addr_cut(request->headers[index].value, &addr) &&
+        text_tag_read(addr.params, &tag))
+        add_value(out, &request->headers[index]);
     else
         buf_add(out, STR("<sip:unreadable@invalid>"));
 }
@@ -127,7 +128,8 @@ static void add_party(struct buf *out, const struct sip_msg *request, enum heade
 void sip_response(const struct sip_msg *request, int status, const char *reason, struct str to_tag,
                   struct str extra, struct buf *out)
 {
-    static const struct sip_header none = {HEADER_CONTENT_LENGTH, STR("Content-Length"), STR("0")};
+    static const struct sip_header none = {HEADER_CONTENT_LENGTH, STR("Content-Length"), STR("0"),
+                                           false};
     static const enum header_id copied[] = {HEADER_CALL_ID, HEADER_CSEQ};
     int i;
 

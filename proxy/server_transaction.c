@@ -287,7 +287,7 @@ static struct server_transaction *server_copy(const struct sip_msg *request, str
         if (is_echoed(request, i)) {
             const struct sip_header *header = &request->headers[i];
             server->headers[server->header_count++] = (struct sip_header){
-                header->id, header_name(header->id), copy_to(&at, header->value)};
+                header->id, header_name(header->id), copy_to(&at, header->value), header->repair};
         }
     *key_copy = copy_to(&at, key);
     return server;

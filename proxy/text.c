@@ -152,6 +152,12 @@ bool sip_list_next(struct str *rest, struct str *value)
     return text_list_next(rest, value, &balanced);
 }
 
+/* Of a host name or IPv4 address; '_' is in none by RFC 3261, but in many. */
+static const bool host_char[256] = {
+    ['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true,
+    ['.'] = true,         ['-'] = true,         ['_'] = true,
+};
+
 bool text_host_port_cut(struct str text, struct str *host, int *port)
 {
     size_t i = 0;
@@ -171,8 +177,7 @@ bool text_host_port_cut(struct str text, struct str *host, int *port)
         if (inet_pton(AF_INET6, address, &parsed) != 1)
             return false;
     } else {
-        while (i < text.len && (text_alpha(text.p[i]) || text_digit(text.p[i]) ||
-                                text.p[i] == '.' || text.p[i] == '-' || text.p[i] == '_'))
+        while (i < text.len && host_char[(unsigned char)text.p[i]])
             i++;
         *host = part(text, 0, i);
         if (!i)
@@ -231,51 +236,47 @@ static bool display_read(struct text_addr *addr)
     return true;
 }
 
-/* Header parameters: nothing, or from a ';' on; none of `set` outside of quotes. */
-static bool params_clear(struct str params, const char *set)
+/* Header parameters: nothing, or from a ';' on; none of , < > outside of quotes, nor, where `at` is
+ * false, an '@'. `untidy`: a ';' or '=' with nothing behind it, which not every reader takes. */
+static bool params_clear(struct str params, bool at, bool *untidy)
 {
-    bool named = false; /* something stands behind the last ';' */
+    char last = ';'; /* byte that is no blank */
 
+    *untidy = false;
     if (!params.len)
         return true;
     if (params.p[0] != ';')
         return false;
-    for (size_t i = 0; i < params.len; i++) {
+    for (size_t i = 1; i < params.len; i++) {
         size_t end;
 
-        if (params.p[i] == '"') {
+        switch (params.p[i]) {
+        case ' ':
+        case '\t': continue;
+        case ',':
+        case '<':
+        case '>': return false;
+        case '@':
+            if (!at)
+                return false;
+            break;
+        case '=':
+            if (last == ';')
+                return false;
+            break;
+        case ';': *untidy |= last == ';' || last == '='; break;
+        case '"':
             end = quoted_end(params, i);
             if (!end)
                 return false;
             i = end - 1;
-        } else if (strchr(set, params.p[i]) || (params.p[i] == '=' && !named)) {
-            return false;
+            break;
+        default: break;
         }
-        named = params.p[i] != ';' && (named || !text_blank(params.p[i]));
+        last = params.p[i];
     }
+    *untidy |= last == ';' || last == '=';
     return true;
-}
-
-/* Blanks, then the end of a parameter? */
-static bool param_ends(const char *at, const char *end)
-{
-    while (at < end && text_blank(*at))
-        at++;
-    return at == end || *at == ';';
-}
-
-bool text_params_untidy(struct str s)
-{
-    const char *at = s.p, *end = s.p + s.len;
-
-    while ((at = at < end ? memchr(at, ';', (size_t)(end - at)) : NULL))
-        if (param_ends(++at, end))
-            return true;
-    at = s.p;
-    while ((at = at < end ? memchr(at, '=', (size_t)(end - at)) : NULL))
-        if (param_ends(++at, end))
-            return true;
-    return false;
 }
 
 bool text_addr_cut(struct str value, struct text_addr *out)
@@ -317,7 +318,7 @@ bool text_addr_cut(struct str value, struct text_addr *out)
         addr.params = str_trim(part(value, semicolon, value.len));
     }
     if (!text_uri_cut(addr.uri, &uri) || text_has_any(addr.uri, " \t\"") || !display_read(&addr) ||
-        !params_clear(addr.params, addr.brackets ? ",<>" : ",<>@")) /* '@': whose is the ';'? */
+        !params_clear(addr.params, addr.brackets, &addr.untidy)) /* '@': whose is the ';'? */
         return false;
     if (!addr.brackets && text_has_any(addr.uri, "?")) /* RFC 3261 20.10 */
         return false;
@@ -325,14 +326,11 @@ bool text_addr_cut(struct str value, struct text_addr *out)
     return true;
 }
 
-bool text_tag_read(struct str value, struct str *tag)
+bool text_tag_read(struct str params, struct str *tag)
 {
-    struct text_addr addr;
     struct str name, text, found = {NULL, 0};
 
-    if (!text_addr_cut(value, &addr))
-        return false;
-    while (sip_param_next(&addr.params, &name, &text)) {
+    while (sip_param_next(&params, &name, &text)) {
         if (!str_eq_nocase(name, STR("tag")))
             continue;
         if (found.p || !text.len || text_has_any(text, " \t\"@"))
@@ -377,7 +375,7 @@ bool text_via_cut(struct str value, struct text_via *out)
     via.params = part(rest, i, rest.len);
     if (!text_is_token(via.protocol) || !text_is_token(via.version) ||
         !text_is_token(via.transport) || !via.sent_by.len ||
-        text_has_any(via.sent_by, "/,<>\"@?") || !params_clear(via.params, ",<>"))
+        text_has_any(via.sent_by, "/,<>\"@?") || !params_clear(via.params, true, &via.untidy))
         return false;
     *out = via;
     return true;

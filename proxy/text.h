@@ -54,17 +54,17 @@ struct text_addr {
     struct str params; /* from the first ';' on, or empty */
     bool brackets;
     bool wants_quotes; /* the display name is neither tokens nor quoted, and has no quote in it */
+    bool untidy;       /* there is a ';' or '=' in params with nothing behind it */
 };
 /* false: it has no clear seams (N8). */
 bool text_addr_cut(struct str value, struct text_addr *out);
-/* Is there a ';' or '=' with nothing behind it? Not every reader takes that. Quotes are not looked
- * at. */
-bool text_params_untidy(struct str s);
-/* The tag of From or To; p NULL: none. false: the value is not clear, or has two. */
-bool text_tag_read(struct str value, struct str *tag);
+/* The tag among the parameters of From or To; p NULL: none. false: it is not clear, or there are
+ * two. */
+bool text_tag_read(struct str params, struct str *tag);
 
 /* Via's pieces (RFC 3261 20.42). sent_by is host[:port] as spelled, params as above. */
 struct text_via {
     struct str protocol, version, transport, sent_by, params;
+    bool untidy; /* as above */
 };
 bool text_via_cut(struct str value, struct text_via *out);

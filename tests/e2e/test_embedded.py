@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from harness import sip
+from harness import net, sip
 from harness.ends import establish, hang_up
 
 KINDS = ("tls", "wss")
@@ -123,3 +123,22 @@ def test_cancel(lab):  # T4, S4
     bob.respond(arrived, 487, "Request Terminated")
     alice.ack_failure(invite, alice.expect(487))
     bob.expect("ACK")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_call_answered_to_a_client_that_hung_up_is_ended(lab, kind):  # T6, M4: by the edge itself
+    edge = lab.edge(users=("alice", "bob"))
+    alice = lab.client(edge, "alice", "wss")
+    bob = lab.client(edge, "bob", kind)
+    alice.register()
+    bob.register()
+    alice.call_with_digest("sip:bob@sip.test")
+    arrived = bob.expect("INVITE")
+    alice.close()
+    net.until(lambda: "flow closed" in edge.log(), "the edge sees that alice is gone")
+    answer = bob.respond(arrived, 200, "OK")
+    for method, cseq in (("ACK", arrived.cseq), ("BYE", arrived.cseq + 1)):
+        request = bob.expect(method)
+        assert request.uri == sip.uri_of(bob.contact()) and request.cseq == cseq
+        assert request.get("To") == answer.get("To")
+    bob.respond(request, 200, "OK")

@@ -331,6 +331,38 @@ static void list_is_cut_at_bare_commas(void **state) /* N2 */
     assert_false(sip_list_next(&rest, &value));
 }
 
+/* "head;a0=xxx;a1=xxx..." of 4096 bytes and 64 parameters: as much as there may be. */
+static struct str largest(const char *head, char equals)
+{
+    enum { LEN = 4096, PARAMS = 64 };
+    static char text[LEN];
+    size_t at = strlen(head), step = (LEN - at) / PARAMS;
+
+    memset(text, 'x', sizeof(text));
+    memcpy(text, head, at);
+    for (unsigned i = 0; i < PARAMS; i++) {
+        char *start = text + at + i * step;
+
+        start[0] = ';';
+        start[1] = (char)('a' + i / 10);
+        start[2] = (char)('0' + i % 10);
+        start[3] = equals;
+    }
+    return (struct str){text, LEN};
+}
+
+static void largest_values_are_read(void **state) /* V7 */
+{
+    struct sip_uri uri;
+    struct sip_via via;
+
+    (void)state;
+    assert_int_equal(sip_via_parse(&arena, largest("SIP/2.0/TLS h", '='), &via), 0);
+    /* '=' counts as well in a URI */
+    assert_int_equal(sip_uri_parse(&arena, largest("sip:h", 'x'), &uri), 0);
+    assert_int_equal(uri.params.len, 4096 - 5);
+}
+
 static void full_arena_is_an_error(void **state) /* V7 */
 {
     (void)state;
@@ -364,6 +396,7 @@ int main(void)
         cmocka_unit_test(parameter_is_found_outside_of_quotes),
         cmocka_unit_test(parameter_is_dropped_everywhere),
         cmocka_unit_test(list_is_cut_at_bare_commas),
+        cmocka_unit_test(largest_values_are_read),
         cmocka_unit_test(full_arena_is_an_error),
     };
 

@@ -476,11 +476,11 @@ async def slow_reader(lab, edge, pbx, kind):
     await it_talks(scene)
     scene.phone.writer.transport.pause_reading()
     legs = []
-    for _ in range(120):  # 6 MB: more than the kernel takes and limits.send_queue
+    for _ in range(500):  # 25 MB: more than the kernel takes and limits.send_queue
         message = pbx.request_to("MESSAGE", scene.phone.name, body=b"x" * 50000)
         pbx.send(message)
         legs.append(pbx.leg(message.get("Call-ID")))
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.002)
     for leg in legs:
         await leg.expect(430)
     scene.probe.request("BYE")
@@ -514,7 +514,8 @@ def test_useless_connections_do_no_harm(lab):  # F7, X2, X2 refused
         before = edge.memory()
         await gather([slow_reader(lab, edge, pbx, kind) for kind in ("tls", "wss")], 2)
         await gather([call(kind) for kind in ("tls", "wss")], 2)
-        assert edge.memory() < before + (16 << 20)
+        print(f"{(edge.memory() - before) >> 10} KiB for 50 MB to clients that don't read")
+        assert edge.memory() < before + (25 << 20)
         while edge.status()["connections"]:
             await asyncio.sleep(0.2)
         await gather([call(kind) for kind in ("tls", "wss")], 2)

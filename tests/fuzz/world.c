@@ -162,10 +162,14 @@ static int client_sends(void *conn, struct str bytes)
     return 0;
 }
 
+/* The connection is gone a little later. */
 static void client_closes(void *conn, const char *reason)
 {
-    (void)conn;
+    struct client *client = conn;
+
     (void)reason;
+    assert(client->flow);
+    client->hung_up = true;
 }
 
 /* ---- what they are given ---- */
@@ -215,6 +219,9 @@ static void settle(struct world *world)
         assert(++caused < CAUSED_MAX); /* no storm out of one message */
     }
     limits_hold(world);
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++)
+        if (world->clients[i].hung_up)
+            client_close(&world->clients[i]);
 }
 
 void client_says(struct client *client, struct str bytes)
@@ -332,6 +339,7 @@ void client_close(struct client *client)
     if (!flow)
         return;
     client->flow = NULL; /* flow_close() sends nothing to it */
+    client->hung_up = false;
     flow_close(flow, "closed by client", client->world->now);
     oracle_flow_gone(client);
     settle(client->world);

@@ -38,7 +38,7 @@ struct client {
     struct world *world;
     unsigned number, life;
     struct flow *flow; /* NULL: not connected */
-    bool websocket;
+    bool websocket, hung_up;
     int failure; /* what send() returns; 0: none */
     char stream[STREAM_MAX];
     size_t stream_len, scanned;

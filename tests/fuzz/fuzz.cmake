@@ -16,7 +16,7 @@ function(fuzz_target name)
 endfunction()
 
 fuzz_target(frame proxy PkgConfig::XXHASH)
-fuzz_target(message proxy)
+fuzz_target(message proxy PkgConfig::OSIP)
 
 fuzz_target(proxy proxy PkgConfig::OSIP PkgConfig::CRYPTO PkgConfig::XXHASH)
 target_sources(fuzz_proxy PRIVATE fuzz/world.c fuzz/oracle.c)

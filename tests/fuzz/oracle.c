@@ -304,6 +304,78 @@ static bool is_backend(const struct world *world, const struct core_addr *to)
     return false;
 }
 
+/* ---- what a passage leaves in a message ---- */
+
+static bool has_contact_token(struct world *world, struct str uri_params)
+{
+    struct token token;
+    struct str text;
+
+    return sip_param(uri_params, STR("flow"), &text) && text.p &&
+           !token_parse(world->keys, &world->arena, text, &token) && token.kind == TOKEN_CONTACT;
+}
+
+/* Masked, each Contact in the core has a token of ours, and none comes back to the client in the
+ * answer to its REGISTER (R6). */
+static void contacts_check(struct world *world, bool to_core)
+{
+    for (int i = -1; (i = sip_find(&msg, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
+        struct sip_addr addr;
+
+        arena_reset(&world->arena);
+        if (sip_addr_parse(&world->arena, msg.headers[i].value, &addr) || !addr.uri.host.p)
+            continue;
+        assert(has_contact_token(world, addr.uri.params) == to_core);
+    }
+}
+
+static void masking_check(struct world *world, const struct place *to)
+{
+    if (world->options.contact_path || !cause.active)
+        return;
+    if (to->client < 0 && (msg.is_request || msg.status < 300))
+        contacts_check(world, true);
+    if (to->client >= 0 && msg.method == SIP_REGISTER && !msg.is_request && msg.status / 100 == 2)
+        contacts_check(world, false);
+}
+
+static void names_flow(int index, const struct flow *flow)
+{
+    struct str value;
+
+    assert(index >= 0);
+    value = msg.headers[index].value;
+    assert(memmem(value.p, value.len, flow->token, TOKEN_FLOW_LEN));
+}
+
+/* A request that has just passed between a client and the core (R3, R5, N6, N7). */
+static void passage_check(struct world *world, const struct place *to)
+{
+    bool to_core = to->client < 0;
+    const struct flow *flow = world->clients[to_core ? cause.from.client : to->client].flow;
+    bool dialog = !msg.to_tag.p && (msg.method == SIP_INVITE || msg.method == SIP_SUBSCRIBE ||
+                                    msg.method == SIP_REFER);
+
+    if (dialog) { /* one for each side */
+        int first = sip_find(&msg, HEADER_RECORD_ROUTE, 0);
+
+        names_flow(first, flow);
+        names_flow(sip_find(&msg, HEADER_RECORD_ROUTE, (unsigned)(first + 1)), flow);
+    }
+    if (to_core && msg.method == SIP_REGISTER && world->options.contact_path)
+        names_flow(sip_find(&msg, HEADER_PATH, 0), flow);
+    if (to_core && world->options.header_rules) {
+        int edge = sip_find_name(&msg, STR("X-Edge"), 0);
+        int address = sip_find_name(&msg, STR("X-Client-Address"), 0);
+
+        assert(edge >= 0 && sip_find_name(&msg, STR("X-Edge"), (unsigned)(edge + 1)) < 0);
+        assert(str_eq(msg.headers[edge].value, STR("one")));
+        assert(address >= 0 &&
+               sip_find_name(&msg, STR("X-Client-Address"), (unsigned)(address + 1)) < 0);
+    }
+    assert(to_core || !world->options.header_rules || !has_header("Server"));
+}
+
 /* The same once more: it has been judged. */
 static bool is_retransmission(const struct place *to, uint64_t bytes)
 {
@@ -333,6 +405,8 @@ static void request_sent(struct world *world, const struct place *to, struct str
     }
     if (to->client >= 0)
         assert(cause_names(world, &world->clients[to->client]));
+    if (!cause.responded)
+        passage_check(world, to);
     sent[sent_count++ % SENT_MAX] =
         (struct sent){.to = *to, .branch = hash(msg.top_branch, 0), .bytes = hash(bytes, 0)};
 }
@@ -401,6 +475,7 @@ void oracle_sent(struct world *world, const struct place *to, struct str bytes)
     else
         assert(!has_header("P-Charging-Vector") &&
                !(is_private() && has_header("P-Asserted-Identity")));
+    masking_check(world, to);
     if (msg.is_request)
         request_sent(world, to, bytes);
     else

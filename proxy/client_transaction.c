@@ -21,6 +21,7 @@ struct client_transaction {
     const struct transaction_user *user;
     void *owner;
     uint32_t slot;
+    uint64_t branch; /* hash of all of it */
 
     enum sip_method method;
     enum client_state state;
@@ -145,6 +146,29 @@ static struct client_transaction *find(const struct transactions *transactions, 
         generation != transactions->slots[slot].generation)
         return NULL;
     return transactions->slots[slot].client;
+}
+
+static uint64_t branch_hash(const struct transactions *transactions, struct str branch)
+{
+    return XXH3_64bits_withSecret(branch.p, branch.len, transactions->secret,
+                                  sizeof(transactions->secret));
+}
+
+/* The branch of the request that is sent: what stands behind its id is not ours here, but has to
+ * come back too (RFC 3261 17.1.3). */
+static void branch_keep(struct client_transaction *client, struct str request)
+{
+    char begin[sizeof("z9hG4bK") + TRANSACTION_ID_SIZE], id[TRANSACTION_ID_SIZE];
+    const char *at, *end = request.p + request.len;
+    size_t len = 0;
+
+    client_transaction_id(client, id);
+    (void)snprintf(begin, sizeof(begin), "z9hG4bK%s", id);
+    at = memmem(request.p, request.len, begin, strlen(begin));
+    assert(at);
+    while (at + len < end && !strchr("; \t,\r", at[len]))
+        len++;
+    client->branch = branch_hash(client->table, (struct str){at, len});
 }
 
 static void request_forget(struct client_transaction *client)
@@ -387,6 +411,7 @@ void client_transaction_send(struct client_transaction *client, enum sip_method 
     assert(!client->sent);
     client->sent = true;
     client->method = method;
+    branch_keep(client, request);
     err = request_keep(client, request);
     if (!err)
         err = hop_send(client->table, &client->to, request);
@@ -543,7 +568,8 @@ int transactions_response(struct transactions *transactions, struct sip_msg *res
 {
     struct client_transaction *client = find(transactions, response->top_branch);
 
-    if (!client || !client->sent || !hop_same_host(&client->to, from))
+    if (!client || !client->sent || !hop_same_host(&client->to, from) ||
+        branch_hash(transactions, response->top_branch) != client->branch)
         return -ENOENT;
     if (response->method == SIP_CANCEL && client->method == SIP_INVITE)
         return cancel_response(client, response->status, now);

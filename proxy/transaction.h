@@ -140,7 +140,8 @@ const struct hop *client_transaction_hop(const struct client_transaction *client
 /* End without a word, now, without client_ended(). Fine in any callback about it. */
 void client_transaction_drop(struct client_transaction *client);
 
-/* A response. 0: it belonged to a client transaction and came from where the request went to, and
- * the user was told or it was absorbed. -ENOENT: it is nobody's: drop it and count it (V5). */
+/* A response. 0: it belonged to a client transaction (all of its top branch came back, RFC 3261
+ * 17.1.3) and came from where the request went to, and the user was told or it was absorbed.
+ * -ENOENT: it is nobody's: drop it and count it (V5). */
 int transactions_response(struct transactions *transactions, struct sip_msg *response,
                           const struct hop *from, uint64_t now);

@@ -35,18 +35,19 @@ static struct client_transaction *client_of(enum sip_method method, const char *
 }
 
 /* A response to the client transaction that was made last. */
+static const char *loop_part = "0123456789abcdef";
+
 static int respond_from(struct hop from, int status, const char *method)
 {
-    struct sip_msg *response =
-        scan("SIP/2.0 %d Whatever\r\n"
-             "Via: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK%s.0123456789abcdef\r\n"
-             "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKclient\r\n"
-             "From: \"A: \" <sip:alice@example.com>;tag=from\r\n"
-             "To: <sip:bob@example.com>;tag=to\r\n"
-             "Call-ID: call@example.com\r\n"
-             "CSeq: 7 %s\r\n"
-             "Content-Length: 0\r\n\r\n",
-             status, client_id, method);
+    struct sip_msg *response = scan("SIP/2.0 %d Whatever\r\n"
+                                    "Via: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK%s.%s\r\n"
+                                    "Via: SIP/2.0/TLS client.invalid;branch=z9hG4bKclient\r\n"
+                                    "From: \"A: \" <sip:alice@example.com>;tag=from\r\n"
+                                    "To: <sip:bob@example.com>;tag=to\r\n"
+                                    "Call-ID: call@example.com\r\n"
+                                    "CSeq: 7 %s\r\n"
+                                    "Content-Length: 0\r\n\r\n",
+                                    status, client_id, loop_part, method);
 
     return transactions_response(table, response, &from, now);
 }
@@ -617,6 +618,27 @@ TEST(response_must_have_branch_and_method_of_the_request) /* M3, T1, V5 */
     end();
 }
 
+TEST(all_of_the_branch_comes_back) /* V5, RFC 3261 17.1.3 */
+{
+    static const char *const others[] = {"0123456789abcdee", "0123456789abcdef0", "",
+                                         "0123456789ABCDEF"};
+    const char *before = loop_part;
+    struct client_transaction *client;
+
+    (void)state;
+    begin();
+    client = client_of(SIP_OPTIONS, "OPTIONS", pbx());
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        loop_part = others[i];
+        assert_int_equal(respond(200, "OPTIONS"), -ENOENT);
+    }
+    loop_part = before;
+    CHECK_QUIET();
+    assert_int_equal(respond(200, "OPTIONS"), 0);
+    client_transaction_drop(client);
+    end();
+}
+
 TEST(late_response_never_meets_the_next_owner_of_the_slot) /* T1, V5 */
 {
     struct client_transaction *client;
@@ -837,6 +859,7 @@ int main(void)
         cmocka_unit_test(mailboxes_lose_messages_as_a_network_does),
         cmocka_unit_test(response_must_come_from_where_the_request_went),
         cmocka_unit_test(response_must_have_branch_and_method_of_the_request),
+        cmocka_unit_test(all_of_the_branch_comes_back),
         cmocka_unit_test(late_response_never_meets_the_next_owner_of_the_slot),
         cmocka_unit_test(send_error_is_told_from_the_next_timers_run),
         cmocka_unit_test(retransmission_that_cannot_be_sent_fails),

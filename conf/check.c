@@ -553,6 +553,7 @@ static void backends_check(struct check *check, const yaml_node_t *root)
     const char *core = conf_node_text(conf_node(check->document, root, "core"));
     union conf_sockaddr core4 = {{0}}, core6 = {{0}}, address;
     char host[CONF_HOST_SIZE], path[PATH_SIZE];
+    enum conf_transport transport;
     uint16_t core_port = 5060, port;
 
     if (core && conf_core_parse(core, &core4, &core6, &core_port))
@@ -562,7 +563,7 @@ static void backends_check(struct check *check, const yaml_node_t *root)
         const char *text = conf_node_text(item);
         bool self;
 
-        if (!text || conf_backend_parse(text, host, &port) || port != core_port ||
+        if (!text || conf_backend_parse(text, &transport, host, &port) || port != core_port ||
             conf_address_parse(strcasecmp(host, "localhost") ? host : "127.0.0.1", port, &address))
             continue;
         if (address.sa.sa_family == AF_INET)

@@ -248,7 +248,7 @@ static int backends_make(struct loaded *loaded, yaml_document_t *document)
     for (unsigned i = 0; i < loaded->backend_count; i++) {
         struct conf_backend *backend = &conf->backends[i];
 
-        if (conf_backend_parse(loaded->backends[i], host, &backend->port))
+        if (conf_backend_parse(loaded->backends[i], &backend->transport, host, &backend->port))
             return -EINVAL;
         backend->line = entry_line(document, "backends", i);
         backend->host = strdup(host);

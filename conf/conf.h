@@ -60,7 +60,13 @@ struct conf_certificate {
     int line;
 };
 
+/* How a backend is spoken to. AUTO: by UDP, and by TCP where a request is over limits.udp_size
+ * (T7).
+ */
+enum conf_transport { CONF_TRANSPORT_UDP, CONF_TRANSPORT_TCP, CONF_TRANSPORT_AUTO };
+
 struct conf_backend {
+    enum conf_transport transport;
     char *host; /* name or address, without brackets */
     uint16_t port;
     int line;
@@ -142,6 +148,8 @@ struct conf {
 
     struct {
         size_t message_size;                  /* 65536 bytes (F6) */
+        size_t udp_size;                      /* 1300 bytes: larger requests go by TCP where the
+                                                 backend's transport is auto (T7) */
         unsigned max_forwards;                /* 70 (M2) */
         unsigned connections;                 /* of the process; 0: from RLIMIT_NOFILE */
         unsigned transactions;                /* of one worker: 100000 */

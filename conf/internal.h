@@ -103,7 +103,8 @@ int conf_node_line(const yaml_node_t *node);
 int conf_number(const char *text, uint64_t max, uint64_t *out); /* decimal, no leading zeros */
 int conf_listener_parse(const char *text, union conf_sockaddr *out, bool *any);
 int conf_network_parse(const char *text, struct conf_network *out);
-int conf_backend_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *port);
+int conf_backend_parse(const char *text, enum conf_transport *transport, char host[CONF_HOST_SIZE],
+                       uint16_t *port);
 int conf_core_parse(const char *text, union conf_sockaddr *core4, union conf_sockaddr *core6,
                     uint16_t *port);
 int conf_address_parse(const char *text, uint16_t port, union conf_sockaddr *out);

@@ -50,8 +50,7 @@ static const struct text_rule network = {
     conf_network_valid, "ADDRESS/BITS, with no bit of the address set behind those, or ADDRESS",
     conf_network_same, false};
 static const struct text_rule backend = {
-    conf_backend_valid,
-    "udp:HOST or udp:HOST:PORT, an IPv6 address in [ ] (only udp in this version)",
+    conf_backend_valid, "udp:, tcp: or auto:, then HOST or HOST:PORT, an IPv6 address in [ ]",
     conf_backend_same, false};
 static const struct text_rule core = {
     conf_core_valid,
@@ -238,6 +237,8 @@ static const struct key header_keys[] = {
 static const struct key limit_keys[] = {
     NUMBER("message_size", struct loaded, conf.limits.message_size, 2048, 1 << 20, "bytes", "65536",
            "longest message; above it 513"),
+    NUMBER("udp_size", struct loaded, conf.limits.udp_size, 200, 65535, "bytes", "1300",
+           "largest request that goes to an auto: backend by UDP; above it TCP"),
     NUMBER("max_forwards", struct loaded, conf.limits.max_forwards, 1, 255, "hops", "70",
            "highest Max-Forwards a client may ask for"),
     NUMBER("connections", struct loaded, conf.limits.connections, 0, 10000000, "connections", "0",
@@ -274,8 +275,9 @@ const struct key conf_schema[] = {
          "PEM file: the CAs whose client certificates a listener accepts that asks for one"),
     MAPS("listen", true, struct loaded, listen, listen_count, 1, CONF_LISTENERS_MAX, listen_keys,
          "where clients connect: PORT, ADDRESS:PORT or \"[IPV6]:PORT\""),
-    TEXTS("backends", struct loaded, backends, backend_count, CONF_BACKENDS_MAX, backend, NULL,
-          "the PBX or registrar: udp:HOST[:PORT]; none: sipward's own registrar serves `users`"),
+    TEXTS(
+        "backends", struct loaded, backends, backend_count, CONF_BACKENDS_MAX, backend, NULL,
+        "the PBX or registrar: udp:, tcp: or auto:HOST[:PORT]; none: sipward's own serves `users`"),
     TEXT("core", false, struct loaded, core, core, NULL,
          "what the backends see of sipward; unless set the address that routes to them, port 5060"),
     CHOICE("contact", false, struct loaded, conf.contact_path, contacts, "mask",

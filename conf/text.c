@@ -243,14 +243,31 @@ bool conf_host_valid(const char *text)
     return name_valid(text) || !conf_address_parse(text, 0, &address);
 }
 
-int conf_backend_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *port)
+static int transport_split(const char **text, enum conf_transport *transport)
 {
-    static const char udp[] = "udp:";
+    static const char *const names[] = {
+        [CONF_TRANSPORT_UDP] = "udp:",
+        [CONF_TRANSPORT_TCP] = "tcp:",
+        [CONF_TRANSPORT_AUTO] = "auto:",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (!strncmp(*text, names[i], strlen(names[i]))) {
+            *text += strlen(names[i]);
+            *transport = (enum conf_transport)i;
+            return 0;
+        }
+    return -EINVAL;
+}
+
+int conf_backend_parse(const char *text, enum conf_transport *transport, char host[CONF_HOST_SIZE],
+                       uint16_t *port)
+{
     union conf_sockaddr address;
     char name[CONF_HOST_SIZE];
     uint16_t number = PORT_CORE_DEFAULT;
 
-    if (strncmp(text, udp, strlen(udp)) != 0 || host_port_split(text + strlen(udp), name, &number))
+    if (transport_split(&text, transport) || host_port_split(text, name, &number))
         return -EINVAL;
     if (!name_valid(name) &&
         (conf_address_parse(name, number, &address) ||
@@ -265,11 +282,12 @@ int conf_backend_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *po
 bool conf_backend_same(const char *one, const char *two)
 {
     char host1[CONF_HOST_SIZE], host2[CONF_HOST_SIZE];
+    enum conf_transport transport1, transport2; /* one place, whatever the transport */
     union conf_sockaddr address1, address2;
     uint16_t port1, port2;
 
-    if (conf_backend_parse(one, host1, &port1) || conf_backend_parse(two, host2, &port2) ||
-        port1 != port2)
+    if (conf_backend_parse(one, &transport1, host1, &port1) ||
+        conf_backend_parse(two, &transport2, host2, &port2) || port1 != port2)
         return false;
     if (!conf_address_parse(host1, port1, &address1) &&
         !conf_address_parse(host2, port2, &address2))
@@ -372,10 +390,11 @@ bool conf_listener_valid(const char *text)
 
 bool conf_backend_valid(const char *text)
 {
+    enum conf_transport transport;
     char host[CONF_HOST_SIZE];
     uint16_t port;
 
-    return !conf_backend_parse(text, host, &port);
+    return !conf_backend_parse(text, &transport, host, &port);
 }
 
 bool conf_core_valid(const char *text)

@@ -161,6 +161,7 @@ static void the_seven_lines_load_with_every_default(void **state)
     assert_null(conf->headers.client_address);
     assert_int_equal(conf->limits.message_size, 65536);
     assert_int_equal(conf->limits.max_forwards, 70);
+    assert_int_equal(conf->limits.udp_size, 1300);
     assert_int_equal(conf->limits.connections, 0);
     assert_int_equal(conf->limits.transactions, 100000);
     assert_int_equal(conf->limits.transactions_per_connection, 100);
@@ -227,7 +228,7 @@ static void every_key_arrives_where_it_belongs(void **state)
              "listen: [{tls: 127.0.0.1:5061, client_certificate: asked}, wss: \"[::1]:443\", tcp: "
              "5070, ws: 8080, tls+wss: 8443, {tcp+ws: 8081, proxy_protocol: "
              "[10.0.0.0/8, \"2001:db8::/33\", 192.0.2.1, 0.0.0.0/0, \"::1\", 10.128.0.0/9]}]\n"
-             "backends: [udp:pbx.example.com, \"udp:[fd00::5]:5090\", udp:10.0.0.5]\n"
+             "backends: [udp:pbx.example.com, \"tcp:[fd00::5]:5090\", auto:10.0.0.5]\n"
              "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
              "contact: path\n"
              "flow_gone_status: 480\n"
@@ -244,7 +245,7 @@ static void every_key_arrives_where_it_belongs(void **state)
              "    - {direction: to_core, action: add, name: X-Edge, value: \"a: b\"}\n"
              "    - {direction: to_clients, action: remove, name: X-Gone}\n"
              "    - {direction: to_clients, action: set, name: X-Set, value: c}\n"
-             "limits: {message_size: 4096, max_forwards: 9, connections: 10,\n"
+             "limits: {message_size: 4096, udp_size: 1200, max_forwards: 9, connections: 10,\n"
              "         transactions: 12, transactions_per_connection: 13,\n"
              "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
              "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
@@ -287,6 +288,9 @@ static void every_key_arrives_where_it_belongs(void **state)
     networks_hold(conf->listeners[5].proxy_protocol);
 
     assert_int_equal(conf->backend_count, 3);
+    assert_int_equal(conf->backends[0].transport, CONF_TRANSPORT_UDP);
+    assert_int_equal(conf->backends[1].transport, CONF_TRANSPORT_TCP);
+    assert_int_equal(conf->backends[2].transport, CONF_TRANSPORT_AUTO);
     assert_string_equal(conf->backends[0].host, "pbx.example.com");
     assert_int_equal(conf->backends[0].port, 5060);
     assert_string_equal(conf->backends[1].host, "fd00::5");
@@ -331,6 +335,7 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->headers.rules[2].action, CONF_SET);
 
     assert_int_equal(conf->limits.message_size, 4096);
+    assert_int_equal(conf->limits.udp_size, 1200);
     assert_int_equal(conf->limits.max_forwards, 9);
     assert_int_equal(conf->limits.connections, 10);
     assert_int_equal(conf->limits.transactions, 12);
@@ -428,7 +433,8 @@ static void core_may_be_a_port_or_an_address_or_two(void **state)
 #define BASE "domain: a.example\nlisten: [tcp: 5060]\nbackends: [udp:10.0.0.5]\n"
 #define HOST_RIGHT "' is wrong: a host name or an address\n"
 #define LISTEN_RIGHT "' is wrong: PORT, ADDRESS:PORT or \"[IPV6]:PORT\", ports from 1 to 65535\n"
-#define BACKEND_RIGHT "' is wrong: udp:HOST or udp:HOST:PORT, an IPv6 address in [ ]"
+#define BACKEND_RIGHT                                                                              \
+    "' is wrong: udp:, tcp: or auto:, then HOST or HOST:PORT, an IPv6 address in [ ]"
 #define HEADER_RIGHT " of a header other than Via, Call-ID"
 #define TOKEN_KEY "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -479,6 +485,7 @@ static const struct {
      "4: limits.idle_timeout: '0777' is wrong: a whole number from 0 to 31536000 (seconds), "
      "without leading zeros"},
     {"limits:\n  idle_timeout: 10s", "5: limits.idle_timeout: '10s' is wrong: "},
+    {"limits: {udp_size: 199}", "4: limits.udp_size: '199' is wrong: a whole number from 200 to 65535"},
     {"limits: {max_forwards: 0}", "4: limits.max_forwards: '0' is wrong: a whole number from 1 to"},
     {"limits: {max_forwards: 256}", "4: limits.max_forwards: '256' is wrong: "},
     {"flow_gone_status: 399", "4: flow_gone_status: '399' is wrong: "},
@@ -717,7 +724,7 @@ static const struct {
      "  - udp:PBX.example.com:5060\n"
      "  - udp:[fd00::5]\n"
      "  - udp:[fd00:0::5]:5060\n"
-     "  - tcp:10.0.0.5\n"
+     "  - tls:10.0.0.5\n"
      "  - 10.0.0.5\n"
      "  - udp:fd00::6:5060\n"
      "  - udp:0.0.0.0\n"
@@ -726,17 +733,19 @@ static const struct {
      "  - udp: 10.0.0.5\n"
      "  - udp:127.0.0.1:5070\n"
      "  - udp:[::1]:5070\n"
-     "  - udp:localhost:5070\n",
+     "  - udp:localhost:5070\n"
+     "  - auto:PBX.example.com\n",
      "6: backends[1]: 'udp:PBX.example.com:5060' is wrong: each one once; it is entry [0] too\n"
      "8: backends[3]: 'udp:[fd00:0::5]:5060' is wrong: each one once; it is entry [2] too\n"
-     "9: backends[4]: 'tcp:10.0.0.5" BACKEND_RIGHT " (only udp in this version)\n"
+     "9: backends[4]: 'tls:10.0.0.5" BACKEND_RIGHT "\n"
      "10: backends[5]: '10.0.0.5" BACKEND_RIGHT "\n11: backends[6]: 'udp:fd00::6:5060" BACKEND_RIGHT
      "\n12: backends[7]: 'udp:0.0.0.0" BACKEND_RIGHT
      "\n13: backends[8]: 'udp:10.0.0.5:" BACKEND_RIGHT "\n14: backends[9]: 'udp:" BACKEND_RIGHT
      "\n15: backends[10]: '{...}" BACKEND_RIGHT
      "\n16: backends[11]: 'udp:127.0.0.1:5070' is wrong: another port than sipward's own\n"
      "17: backends[12]: 'udp:[::1]:5070' is wrong: another port than sipward's own\n"
-     "18: backends[13]: 'udp:localhost:5070' is wrong: another port than sipward's own"},
+     "18: backends[13]: 'udp:localhost:5070' is wrong: another port than sipward's own\n"
+     "19: backends[14]: 'auto:PBX.example.com' is wrong: each one once; it is entry [0] too"},
     {"domain: a.example\n"
      "listen: [tcp: 5061]\n"
      "users:\n"

@@ -28,7 +28,8 @@ static int resolve(const struct conf *conf, const struct conf_backend *backend, 
             break;
     if (!choice)
         choice = found;
-    *out = (struct core_addr){.kind = CORE_UDP};
+    *out =
+        (struct core_addr){.kind = backend->transport == CONF_TRANSPORT_TCP ? CORE_TCP : CORE_UDP};
     if (choice->ai_family == AF_INET) {
         memcpy(&out->in, choice->ai_addr, sizeof(out->in));
         out->in.sin_port = htons(backend->port);
@@ -86,14 +87,41 @@ static int self_check(const struct conf *conf, const struct core_view *view, FIL
     int err = 0;
 
     for (unsigned i = 0; i < view->backend_count; i++) {
-        if (!core_addr_eq(&view->backends[i], &view->local4) &&
-            !core_addr_eq(&view->backends[i], &view->local6))
+        struct core_addr backend = view->backends[i];
+
+        backend.kind = CORE_UDP;
+        if (!core_addr_eq(&backend, &view->local4) && !core_addr_eq(&backend, &view->local6))
             continue;
         core_addr_text(&view->backends[i], text);
         fprintf(errors,
                 "%s:%d: backends: %s is also sipward's own address on the core side; if the PBX is "
                 "on this machine, set core: ADDRESS:PORT with another port\n",
                 conf->path, conf->backends[i].line, text);
+        err = -EINVAL;
+    }
+    return err;
+}
+
+/* Where a backend speaks TCP, the core address listens for it: a listener for clients there, with
+ * the workers' SO_REUSEPORT, would get some of its connections. */
+static int listeners_check(const struct conf *conf, const struct core_addr *local, FILE *errors)
+{
+    char text[CORE_ADDR_TEXT];
+    int err = 0;
+
+    for (unsigned i = 0; i < conf->listener_count; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        struct core_addr address = {.kind = CORE_UDP};
+
+        memcpy(&address.in6, &listener->address.in6, sizeof(address.in6));
+        if (!local->in.sin_port || address.in.sin_port != local->in.sin_port ||
+            (!listener->any && !core_addr_eq(&address, local)))
+            continue;
+        core_addr_text(local, text);
+        fprintf(errors,
+                "%s:%d: listen: sipward has %s for TCP connections of its backends; use another "
+                "port here, or set core: ADDRESS:PORT\n",
+                conf->path, listener->line, text);
         err = -EINVAL;
     }
     return err;
@@ -118,11 +146,18 @@ int core_view_find(const struct conf *conf, FILE *errors, struct core_view *out)
     if (err)
         return err;
     view.backend_count = conf->backend_count;
+    for (unsigned i = 0; i < conf->backend_count; i++) {
+        view.tcp_too[i] = conf->backends[i].transport == CONF_TRANSPORT_AUTO;
+        view.tcp |= conf->backends[i].transport != CONF_TRANSPORT_UDP;
+    }
     err = local_find(conf, &view, AF_INET, errors, &view.local4);
     if (!err)
         err = local_find(conf, &view, AF_INET6, errors, &view.local6);
     if (!err)
         err = self_check(conf, &view, errors);
+    if (!err && view.tcp)
+        err = listeners_check(conf, &view.local4, errors) |
+              listeners_check(conf, &view.local6, errors);
     if (!err)
         *out = view;
     return err;

@@ -21,6 +21,7 @@ enum {
     CONNECTIONS_CAP = 1048576,
     DESCRIPTORS_RESERVE = 64,      /* of the process */
     DESCRIPTORS_FOR_A_WORKER = 32, /* loop, core sockets, what libraries open */
+    DESCRIPTORS_FOR_CORE_TCP = CORE_TCP_ACCEPTED_MAX + CONF_BACKENDS_MAX, /* of a worker */
     REGISTRAR_MESSAGES_MAX = 16384,
 };
 
@@ -46,7 +47,21 @@ static const char *const kinds[] = {
     [CONF_WS] = "ws",   [CONF_TLS_WSS] = "tls+wss", [CONF_TCP_WS] = "tcp+ws",
 };
 
+static const char *const transports[] = {
+    [CONF_TRANSPORT_UDP] = "udp",
+    [CONF_TRANSPORT_TCP] = "tcp",
+    [CONF_TRANSPORT_AUTO] = "auto",
+};
+
 /* ---- what the system gives ---- */
+
+static bool has_tcp_backend(const struct conf *conf)
+{
+    for (unsigned i = 0; i < conf->backend_count; i++)
+        if (conf->backends[i].transport != CONF_TRANSPORT_UDP)
+            return true;
+    return false;
+}
 
 /* As many descriptors as are useful and allowed. Returns the maximum of connections. */
 static unsigned connections_max(const struct conf *conf)
@@ -56,6 +71,8 @@ static unsigned connections_max(const struct conf *conf)
     rlim_t wanted = conf->limits.connections ? conf->limits.connections : CONNECTIONS_CAP;
     struct rlimit limit;
 
+    if (has_tcp_backend(conf))
+        reserve += DESCRIPTORS_FOR_CORE_TCP * (rlim_t)conf->workers;
     if (wanted > CONNECTIONS_CAP)
         wanted = CONNECTIONS_CAP;
     if (getrlimit(RLIMIT_NOFILE, &limit))
@@ -160,11 +177,13 @@ static const char *core_remedy(int err)
     }
 }
 
-static int core_probe(const struct core_addr *local)
+static int core_probe(const struct core_addr *local, bool tcp)
 {
     char text[CORE_ADDR_TEXT];
     int err = address_probe(SOCK_DGRAM, &local->sa, false);
 
+    if (!err && tcp)
+        err = address_probe(SOCK_STREAM, &local->sa, false);
     if (!err)
         return 0;
     core_addr_text(local, text);
@@ -177,9 +196,9 @@ static int addresses_probe(const struct server *server)
     int err = listeners_probe(server->conf);
 
     if (server->core.local4.in.sin_port)
-        err |= core_probe(&server->core.local4);
+        err |= core_probe(&server->core.local4, server->core.tcp);
     if (server->core.local6.in6.sin6_port)
-        err |= core_probe(&server->core.local6);
+        err |= core_probe(&server->core.local6, server->core.tcp);
     return err;
 }
 
@@ -284,6 +303,14 @@ static void totals_add(struct worker_totals *sum, const struct worker_totals *mo
     sum->sizes.requests += more->sizes.requests;
     sum->sizes.transactions += more->sizes.transactions;
     sum->timers += more->timers;
+    sum->proxy.large_by_udp += more->proxy.large_by_udp;
+    sum->tcp.received += more->tcp.received;
+    sum->tcp.sent += more->tcp.sent;
+    sum->tcp.opened += more->tcp.opened;
+    sum->tcp.accepted += more->tcp.accepted;
+    sum->tcp.refused += more->tcp.refused;
+    sum->tcp.failed += more->tcp.failed;
+    sum->tcp.send_dropped += more->tcp.send_dropped;
 }
 
 static void workers_join(struct server *server)
@@ -328,6 +355,14 @@ static void log_totals(const char *what, unsigned connections, size_t bindings,
         LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
         LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),
         LOG_NUMBER("datagrams-dropped", (int64_t)totals->core_dropped),
+        LOG_NUMBER("large-by-udp", (int64_t)proxy->large_by_udp),
+        LOG_NUMBER("tcp-received", (int64_t)totals->tcp.received),
+        LOG_NUMBER("tcp-sent", (int64_t)totals->tcp.sent),
+        LOG_NUMBER("tcp-opened", (int64_t)totals->tcp.opened),
+        LOG_NUMBER("tcp-accepted", (int64_t)totals->tcp.accepted),
+        LOG_NUMBER("tcp-refused", (int64_t)totals->tcp.refused),
+        LOG_NUMBER("tcp-failed", (int64_t)totals->tcp.failed),
+        LOG_NUMBER("tcp-dropped", (int64_t)totals->tcp.send_dropped),
         LOG_NUMBER("handover-dropped", (int64_t)totals->mailbox_dropped),
         {0},
     };
@@ -475,7 +510,8 @@ static void log_core(const struct server *server)
     for (unsigned i = 0; i < server->core.backend_count; i++) {
         core_addr_text(&server->core.backends[i], text);
         log_event(LOG_INFO, "backend", LOG_TEXT("name", str_of(server->conf->backends[i].host)),
-                  LOG_TEXT("address", str_of(text)));
+                  LOG_TEXT("address", str_of(text)),
+                  LOG_TEXT("transport", str_of(transports[server->conf->backends[i].transport])));
     }
 }
 

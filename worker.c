@@ -48,8 +48,10 @@ struct worker {
     struct proxy *proxy;
     struct streams *streams;
     struct ws *ws;
-    struct mailbox *mailbox;
+    struct mailbox *mailbox; /* received by another worker, for this one's proxy */
+    struct mailbox *outbox;  /* another's responses, to be sent on a connection of this one */
     struct core_udp *udp4, *udp6;
+    struct core_tcp *tcp; /* NULL: no backend has TCP */
     struct listener *listeners[CONF_LISTENERS_MAX];
 };
 
@@ -73,7 +75,15 @@ static void mailbox_delivered(void *context, const struct core_addr *from, char 
     core_deliver(context, from, bytes, len);
 }
 
-static void datagram_received(void *context, const struct core_addr *from, char *bytes, size_t len)
+static void outbox_delivered(void *context, const struct core_addr *to, char *bytes, size_t len)
+{
+    struct worker *worker = context;
+
+    if (worker->tcp)
+        (void)core_tcp_send(worker->tcp, to, (struct str){bytes, len}); /* what fails is counted */
+}
+
+static void core_received(void *context, const struct core_addr *from, char *bytes, size_t len)
 {
     struct worker *worker = context;
     unsigned owner = core_owner((struct str){bytes, len}, worker->shared->worker_count);
@@ -82,6 +92,21 @@ static void datagram_received(void *context, const struct core_addr *from, char 
         core_deliver(worker, from, bytes, len);
     else
         mailbox_post(worker->shared->workers[owner]->mailbox, from, (struct str){bytes, len});
+}
+
+static bool core_known(void *context, const struct core_addr *from)
+{
+    const struct worker *worker = context;
+
+    return worker->proxy && proxy_core_known(worker->proxy, from);
+}
+
+static void core_lost(void *context, const struct core_addr *to, bool connected, int err)
+{
+    struct worker *worker = context;
+
+    if (worker->proxy)
+        proxy_core_lost(worker->proxy, to, connected, err, uv_now(&worker->loop));
 }
 
 /* A full mailbox loses messages as a network would: who sent them sends again. */
@@ -97,6 +122,10 @@ static int core_send(void *context, const struct core_addr *to, struct str bytes
     case CORE_UDP:
         udp = to->sa.sa_family == AF_INET ? worker->udp4 : worker->udp6;
         return udp ? core_udp_send(udp, to, bytes) : -EPIPE;
+    case CORE_TCP:
+        if (to->connection && to->worker != worker->number)
+            return mailbox_post(worker->shared->workers[to->worker]->outbox, to, bytes);
+        return worker->tcp ? core_tcp_send(worker->tcp, to, bytes) : -EPIPE;
     case CORE_EMBEDDED:
         if (!worker->shared->registrar)
             return -EPIPE;
@@ -145,9 +174,28 @@ static int openssl_open(struct worker *worker, FILE *errors)
 static int core_open(struct worker *worker, const struct core_addr *local, struct core_udp **out)
 {
     struct core_udp_options options = {
-        .loop = &worker->loop, .local = local, .received = datagram_received, .context = worker};
+        .loop = &worker->loop, .local = local, .received = core_received, .context = worker};
 
     return core_udp_open(&options, out);
+}
+
+static int core_tcp_start(struct worker *worker)
+{
+    const struct core_view *core = worker->shared->core;
+    struct core_tcp_options options = {
+        .loop = &worker->loop,
+        .timers = worker->wheel.timers,
+        .worker = (uint8_t)worker->number,
+        .message_max = worker->shared->conf->limits.message_size,
+        .local4 = core->local4,
+        .local6 = core->local6,
+        .known = core_known,
+        .received = core_received,
+        .lost = core_lost,
+        .context = worker,
+    };
+
+    return core->tcp ? core_tcp_open(&options, &worker->tcp) : 0;
 }
 
 static int sides_open(struct worker *worker)
@@ -174,6 +222,8 @@ static int sides_open(struct worker *worker)
         err = core_open(worker, &core->local4, &worker->udp4);
     if (!err && core->local6.in6.sin6_port)
         err = core_open(worker, &core->local6, &worker->udp6);
+    if (!err)
+        err = core_tcp_start(worker);
     return err;
 }
 
@@ -221,6 +271,9 @@ static int loop_open(struct worker *worker)
     if (!err)
         err = mailbox_open(&worker->loop, MAILBOX_MESSAGES_MAX, mailbox_delivered, worker,
                            &worker->mailbox);
+    if (!err)
+        err = mailbox_open(&worker->loop, MAILBOX_MESSAGES_MAX, outbox_delivered, worker,
+                           &worker->outbox);
     return err;
 }
 
@@ -282,6 +335,10 @@ static void totals_take(const struct worker *worker, struct worker_totals *total
     }
     if (worker->mailbox)
         totals->mailbox_dropped = mailbox_dropped(worker->mailbox);
+    if (worker->outbox)
+        totals->mailbox_dropped += mailbox_dropped(worker->outbox);
+    if (worker->tcp)
+        totals->tcp = *core_tcp_counters(worker->tcp);
     if (worker->wheel.timers)
         totals->timers = timers_count(worker->wheel.timers);
 }
@@ -293,6 +350,7 @@ static void be_quiet(struct worker *worker)
     totals_take(worker, &worker->totals);
     core_udp_close(&worker->udp4);
     core_udp_close(&worker->udp6);
+    core_tcp_close(&worker->tcp);
 }
 
 /* Two times to wait for: open transactions to end, then connections to close. */
@@ -335,6 +393,7 @@ static void tear_down(struct worker *worker)
         proxy_destroy(&worker->proxy);
     wheel_close(&worker->wheel);
     mailbox_close(&worker->mailbox);
+    mailbox_close(&worker->outbox);
     if (worker->control_open) {
         uv_close((uv_handle_t *)&worker->control, NULL);
         uv_close((uv_handle_t *)&worker->stop_timer, NULL);

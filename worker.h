@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "mailbox.h"
+#include "proxy/core_tcp.h"
 #include "proxy/proxy.h"
 #include "tls/certificate.h"
 
@@ -46,6 +47,7 @@ enum worker_state {
 struct worker_totals {
     struct proxy_counters proxy;
     uint64_t core_received, core_sent, core_dropped, mailbox_dropped;
+    struct core_tcp_counters tcp;
     struct proxy_sizes sizes;
     size_t timers; /* running */
 };

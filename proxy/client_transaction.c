@@ -384,15 +384,21 @@ static void retransmit_start(struct client_transaction *client, uint64_t now)
                 retransmit_fire);
 }
 
+/* It may yet be sent again: by timers A and E, or by UDP in the place of TCP. */
+static bool may_repeat(const struct client_transaction *client)
+{
+    return hop_unreliable(&client->to) || client->to.core.or_udp;
+}
+
 /* The whole message where it may have to be sent again, its head where ACK and CANCEL may have to
  * be made of it, else nothing. */
 static int request_keep(struct client_transaction *client, struct str request)
 {
     const char *body = memmem(request.p, request.len, "\r\n\r\n", 4);
     size_t head = body ? (size_t)(body - request.p) + 4 : request.len;
-    size_t len = hop_unreliable(&client->to) ? request.len : head;
+    size_t len = may_repeat(client) ? request.len : head;
 
-    if (!hop_unreliable(&client->to) && client->method != SIP_INVITE)
+    if (!may_repeat(client) && client->method != SIP_INVITE)
         return 0;
     client->request.p = malloc(len);
     if (!client->request.p)
@@ -401,6 +407,32 @@ static int request_keep(struct client_transaction *client, struct str request)
     client->request.len = len;
     client->request.head = head;
     return 0;
+}
+
+/* Our Via is the first header that sip_print() prints. */
+static void via_says_udp(struct client_transaction *client)
+{
+    static const struct str tcp = {"\r\nVia: SIP/2.0/TCP ", 19};
+    char *via = memmem(client->request.p, client->request.head, tcp.p, tcp.len);
+
+    if (via)
+        memcpy(via + tcp.len - strlen("TCP "), "UDP", strlen("UDP"));
+}
+
+/* RFC 3261 18.1.1: TCP was for its size, and there is none (T7). 0, or -EPIPE. */
+static int send_by_udp(struct client_transaction *client)
+{
+    client->to.core.kind = CORE_UDP;
+    client->to.core.or_udp = false;
+    via_says_udp(client);
+    return hop_send(client->table, &client->to,
+                    (struct str){client->request.p, client->request.len});
+}
+
+void client_transaction_hop_set(struct client_transaction *client, const struct hop *to)
+{
+    assert(!client->sent);
+    client->to = *to;
 }
 
 void client_transaction_send(struct client_transaction *client, enum sip_method method,
@@ -415,12 +447,43 @@ void client_transaction_send(struct client_transaction *client, enum sip_method 
     err = request_keep(client, request);
     if (!err)
         err = hop_send(client->table, &client->to, request);
+    if (err == -EPIPE && client->to.core.or_udp)
+        err = send_by_udp(client);
     if (err) {
         fail(client, err, now);
         return;
     }
     retransmit_start(client, now);          /* A, E */
     end_after(client, now, TIMER_64_T1_MS); /* B, F */
+}
+
+static bool waits_for(const struct client_transaction *client, const struct core_addr *to)
+{
+    return client->sent && !client->ending && !client->failure &&
+           client->state <= CLIENT_PROCEEDING && !client->to.flow &&
+           core_addr_eq(&client->to.core, to);
+}
+
+unsigned transactions_core_lost(struct transactions *transactions, const struct core_addr *to,
+                                uint64_t now)
+{
+    unsigned by_udp = 0;
+
+    for (uint32_t i = 0; i < transactions->slot_count; i++) {
+        struct client_transaction *client = transactions->slots[i].client;
+
+        if (!client || !waits_for(client, to))
+            continue;
+        if (client->to.core.or_udp && client->state == CLIENT_CALLING && !send_by_udp(client)) {
+            retransmit_start(client, now);
+            by_udp++;
+            continue;
+        }
+        if (client->method == SIP_INVITE && client->state == CLIENT_PROCEEDING)
+            cancel_send(client);
+        fail(client, -EPIPE, now);
+    }
+    return by_udp;
 }
 
 /* ---- CANCEL ---- */

@@ -5,21 +5,39 @@
 
 #include <xxhash.h>
 
+static bool same_ip(const struct core_addr *a, const struct core_addr *b)
+{
+    if (a->sa.sa_family != b->sa.sa_family)
+        return false;
+    if (a->sa.sa_family == AF_INET)
+        return a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
+    return IN6_ARE_ADDR_EQUAL(&a->in6.sin6_addr, &b->in6.sin6_addr) &&
+           /* the system fills in a link's number, a configuration need not */
+           (a->in6.sin6_scope_id == b->in6.sin6_scope_id || !a->in6.sin6_scope_id ||
+            !b->in6.sin6_scope_id);
+}
+
 bool core_addr_eq(const struct core_addr *a, const struct core_addr *b)
 {
     if (a->kind != b->kind)
         return false;
-    if (a->kind != CORE_UDP)
-        return true;
-    if (a->sa.sa_family != b->sa.sa_family)
-        return false;
-    if (a->sa.sa_family == AF_INET)
-        return a->in.sin_port == b->in.sin_port && a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
-    return a->in6.sin6_port == b->in6.sin6_port &&
-           memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof(a->in6.sin6_addr)) == 0 &&
-           /* the system fills in a link's number, a configuration need not */
-           (a->in6.sin6_scope_id == b->in6.sin6_scope_id || !a->in6.sin6_scope_id ||
-            !b->in6.sin6_scope_id);
+    /* the port is at the same place in both families */
+    return !core_addr_is_ip(a) || (a->in.sin_port == b->in.sin_port && same_ip(a, b));
+}
+
+bool core_addr_same_host(const struct core_addr *a, const struct core_addr *b)
+{
+    if (core_addr_is_ip(a) && core_addr_is_ip(b))
+        return same_ip(a, b);
+    return a->kind == b->kind;
+}
+
+void core_addr_port_set(struct core_addr *addr, uint16_t port)
+{
+    if (addr->sa.sa_family == AF_INET6)
+        addr->in6.sin6_port = htons(port);
+    else
+        addr->in.sin_port = htons(port);
 }
 
 void core_addr_text(const struct core_addr *addr, char text[CORE_ADDR_TEXT])
@@ -39,10 +57,10 @@ void core_addr_text(const struct core_addr *addr, char text[CORE_ADDR_TEXT])
     }
 }
 
-/* ---- the owner of a datagram ----
+/* ---- the owner of a message ----
  *
- * Any datagram comes by here before it is scanned, so this looks at no more than it must and
- * believes nothing: it is sip_scan() of the owner that says what is right. */
+ * Any message of the core side comes by here before it is scanned, so this looks at no more than it
+ * must and believes nothing: it is sip_scan() of the owner that says what is right. */
 
 enum { NOBODY = 256 }; /* more than any worker's number */
 
@@ -226,21 +244,21 @@ static unsigned uri_worker(struct str uri)
     return user_worker(uri);
 }
 
-unsigned core_owner(struct str datagram, unsigned workers)
+unsigned core_owner(struct str message, unsigned workers)
 {
     struct str start = STR(""), value = STR("");
     unsigned worker = NOBODY;
 
     if (workers <= 1)
         return 0;
-    skip_blanks(&datagram);
-    line_next(&datagram, &start);
+    skip_blanks(&message);
+    line_next(&message, &start);
 
     if (take_nocase(&start, STR("SIP/"))) {
-        if (header_find(datagram, STR("Via"), STR("v"), &value))
+        if (header_find(message, STR("Via"), STR("v"), &value))
             worker = via_worker(value);
     } else {
-        if (header_find(datagram, STR("Route"), STR(""), &value))
+        if (header_find(message, STR("Route"), STR(""), &value))
             worker = route_worker(value);
         if (worker >= workers) {
             skip(&start, until(start, " ").len); /* the method */
@@ -251,7 +269,7 @@ unsigned core_owner(struct str datagram, unsigned workers)
     if (worker < workers)
         return worker;
     value = STR("");
-    header_find(datagram, STR("Call-ID"), STR("i"), &value);
+    header_find(message, STR("Call-ID"), STR("i"), &value);
     value = str_trim(value);
     return (unsigned)(XXH3_64bits(value.p, value.len) % workers);
 }

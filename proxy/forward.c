@@ -222,8 +222,24 @@ void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SI
                    (unsigned)XXH3_64bits_withSeed(key.p, key.len, proxy->options.instance));
 }
 
+/* As it goes out. What turns out too large for a datagram is printed anew for TCP, and `to` becomes
+ * that (T7). */
+static int request_print_sized(struct proxy *proxy, struct sip_msg *request, struct hop *to,
+                               const char *id, uint64_t now)
+{
+    int status = request_print(proxy, request, to, id);
+
+    if (status || !core_by_tcp(proxy, to, proxy->out.len, now))
+        return status;
+    to->core.kind = CORE_TCP;
+    to->core.or_udp = true;
+    sip_drop(request, (unsigned)sip_find(request, HEADER_VIA, 0));
+    return request_print(proxy, request, to, id);
+}
+
 /* ACK for a 2xx: end to end, without a transaction (T3). */
-static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct hop *from)
+static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct hop *from,
+                        uint64_t now)
 {
     char id[TRANSACTION_ID_SIZE];
     struct target target;
@@ -242,7 +258,7 @@ static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct h
         status = request_rewrite(proxy, ack, from, &target);
     ack_id(proxy, ack->top_branch, id);
     if (!status)
-        status = request_print(proxy, ack, &target.hop, id);
+        status = request_print_sized(proxy, ack, &target.hop, id, now);
     if (!status)
         status = proxy_send(proxy, &target.hop, buf_str(&proxy->out)) ? 503 : 0;
     if (status)
@@ -362,17 +378,18 @@ static int forward_send(struct forward *forward, struct sip_msg *request,
                         const struct target *target, uint64_t now)
 {
     struct proxy *proxy = forward->proxy;
+    struct hop to = target->hop;
     char id[TRANSACTION_ID_SIZE];
     int status = status_if_memory(proxy, request_rewrite(proxy, request, &forward->from, target));
 
     if (status)
         return status;
-    if (client_transaction_create(proxy->transactions, &target->hop, &forward_user, forward,
+    if (client_transaction_create(proxy->transactions, &to, &forward_user, forward,
                                   &forward->client))
         return 503;
-    target_enter(forward, &target->hop);
+    target_enter(forward, &to);
     client_transaction_id(forward->client, id);
-    status = request_print(proxy, request, &target->hop, id);
+    status = request_print_sized(proxy, request, &to, id, now);
     if (status) {
         drop_client(forward);
         return status;
@@ -382,7 +399,10 @@ static int forward_send(struct forward *forward, struct sip_msg *request,
         forward->record_routes = record_routes_hash(request, 0);
     }
     timer_c_start(forward, now);
+    client_transaction_hop_set(forward->client, &to);
     client_transaction_send(forward->client, request->method, buf_str(&proxy->out), now);
+    if (to.core.or_udp && !client_transaction_hop(forward->client)->core.or_udp)
+        proxy->counters.large_by_udp++;
     return 0;
 }
 
@@ -449,7 +469,7 @@ int request_receive(struct proxy *proxy, struct sip_msg *request, const struct h
     if (transactions_absorb(proxy->transactions, request, &reply_to, now))
         return 0;
     switch (request->method) {
-    case SIP_ACK: ack_forward(proxy, request, &reply_to); break;
+    case SIP_ACK: ack_forward(proxy, request, &reply_to, now); break;
     case SIP_CANCEL: cancel_receive(proxy, request, &reply_to, now); break;
     default: request_forward(proxy, request, &reply_to, now);
     }
@@ -588,7 +608,7 @@ static void on_client_failed(void *owner, struct client_transaction *client, int
         drop_server(forward); /* T5: the client's own timer F is over too */
         return;
     }
-    if (err == -ETIMEDOUT)
+    if (forward->cancelled || err == -ETIMEDOUT)
         forward_answer(forward, forward->cancelled ? 487 : 408, NULL, STR(""), now);
     else if (forward->to.flow)
         flow_gone_answer(forward, now);

@@ -240,20 +240,13 @@ int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t n
     return 0;
 }
 
-/* Same address as a backend's, whatever the port (R8). */
-static bool from_backend(const struct proxy *proxy, const struct core_addr *from)
+bool proxy_core_known(const struct proxy *proxy, const struct core_addr *from)
 {
-    if (from->kind != CORE_UDP)
+    if (!core_addr_is_ip(from))
         return true;
-    for (unsigned i = 0; i < proxy->core.backend_count; i++) {
-        const struct core_addr *backend = &proxy->core.backends[i];
-        if (backend->kind != CORE_UDP || backend->sa.sa_family != from->sa.sa_family)
-            continue;
-        if (from->sa.sa_family == AF_INET6
-                ? IN6_ARE_ADDR_EQUAL(&backend->in6.sin6_addr, &from->in6.sin6_addr)
-                : backend->in.sin_addr.s_addr == from->in.sin_addr.s_addr)
+    for (unsigned i = 0; i < proxy->core.backend_count; i++)
+        if (core_addr_same_host(&proxy->core.backends[i], from))
             return true;
-    }
     return false;
 }
 
@@ -264,7 +257,7 @@ void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char 
     struct hop hop = {.core = *from};
     char text[CORE_ADDR_TEXT];
 
-    if (!from_backend(proxy, from)) {
+    if (!proxy_core_known(proxy, from)) {
         uint64_t n = ++proxy->counters.dropped_foreign;
         core_addr_text(from, text);
         if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, ...: a flood must not fill the log */
@@ -274,7 +267,54 @@ void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char 
         return;
     }
     if (len > KEEPALIVE_MAX)
-        (void)receive(proxy, &hop, bytes, len, SIP_DATAGRAM, now);
+        (void)receive(proxy, &hop, bytes, len, from->kind == CORE_TCP ? SIP_STREAM : SIP_DATAGRAM,
+                      now);
+}
+
+/* ---- large requests by TCP (T7) ---- */
+
+static int backend_index(const struct proxy *proxy, const struct core_addr *to)
+{
+    for (unsigned i = 0; i < proxy->core.backend_count; i++)
+        if (core_addr_same_host(&proxy->core.backends[i], to) &&
+            proxy->core.backends[i].in.sin_port == to->in.sin_port)
+            return (int)i;
+    return -1;
+}
+
+bool core_by_tcp(struct proxy *proxy, const struct hop *to, size_t len, uint64_t now)
+{
+    int i;
+
+    if (to->flow || to->core.kind != CORE_UDP || len <= proxy->conf->limits.udp_size)
+        return false;
+    i = backend_index(proxy, &to->core);
+    if (i < 0 || !proxy->core.tcp_too[i])
+        return false;
+    if (now < proxy->no_tcp_until[i]) {
+        proxy->counters.large_by_udp++;
+        return false;
+    }
+    proxy->large_size = len;
+    return true;
+}
+
+void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool connected, int err,
+                     uint64_t now)
+{
+    enum { NO_TCP_MS = 300000 }; /* until it is asked again whether it has TCP */
+    int i = backend_index(proxy, to);
+    char text[CORE_ADDR_TEXT];
+
+    if (!connected && i >= 0 && proxy->core.tcp_too[i]) {
+        proxy->no_tcp_until[i] = now + NO_TCP_MS;
+        core_addr_text(to, text);
+        log_event(LOG_WARNING, "no TCP: large requests go by UDP",
+                  LOG_TEXT("backend", str_of(text)),
+                  LOG_NUMBER("bytes", (int64_t)proxy->large_size),
+                  LOG_TEXT("reason", str_of(strerror(-err))));
+    }
+    proxy->counters.large_by_udp += transactions_core_lost(proxy->transactions, to, now);
 }
 
 void proxy_drain(struct proxy *proxy)

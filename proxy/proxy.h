@@ -20,6 +20,9 @@
 struct core_view {
     struct core_addr backends[CONF_BACKENDS_MAX]; /* the order of conf->backends; one CORE_EMBEDDED
                                                      if there are none */
+    bool tcp_too[CONF_BACKENDS_MAX]; /* a CORE_UDP one that has TCP as well, for what is large (T7)
+                                      */
+    bool tcp;                        /* one of them has TCP: the core address listens for it */
     unsigned backend_count;
     struct core_addr local4, local6; /* bound addresses; port 0: that family is not in use */
 };
@@ -52,9 +55,18 @@ ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t 
                              uint64_t now);
 /* One whole WebSocket message (F4). -EMSGSIZE: too large, close with 1009. */
 int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t now);
-/* One datagram of the core side, or what the embedded registrar sends. */
+/* One datagram or, by TCP, one framed message of the core side; or what the embedded registrar
+ * sends. */
 void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char *bytes, size_t len,
                         uint64_t now);
+
+/* A connection to a core address was lost, or could not be made (not `connected`): requests that
+ * wait for a response by it are answered from the next timers_run(), or go by UDP (T7), and are not
+ * left to their timers. */
+void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool connected, int err,
+                     uint64_t now);
+/* Is it the address of a backend, whatever the port and transport (R8)? */
+bool proxy_core_known(const struct proxy *proxy, const struct core_addr *from);
 
 /* Stop taking new requests (503). */
 void proxy_drain(struct proxy *proxy);
@@ -69,6 +81,7 @@ struct proxy_counters {
     uint64_t dropped_stray;   /* responses that belong to no transaction (V5, T6) */
     uint64_t dropped_foreign; /* from a core address that is no backend (R8) */
     uint64_t tokens_refused;  /* R7 */
+    uint64_t large_by_udp;    /* requests over limits.udp_size, because TCP failed (T7) */
     uint64_t flows_opened, flows_closed;
 };
 const struct proxy_counters *proxy_counters(const struct proxy *proxy);

@@ -67,7 +67,7 @@ int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop 
         snprintf(address, sizeof(address), "%.*s", (int)(colon - from->flow->peer) - (six ? 2 : 0),
                  from->flow->peer + six);
         port = (uint16_t)strtoul(colon + 1, NULL, 10);
-    } else if (from->core.kind != CORE_UDP) {
+    } else if (!core_addr_is_ip(&from->core)) {
         return 0; /* no address: it goes back the way it came */
     } else if (from->core.sa.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &from->core.in6.sin6_addr, address, sizeof(address));
@@ -76,13 +76,10 @@ int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop 
         inet_ntop(AF_INET, &from->core.in.sin_addr, address, sizeof(address));
         port = ntohs(from->core.in.sin_port);
     }
-    if (!from->flow && !via.rport) { /* RFC 3261 18.2.2: to the port in sent-by */
-        uint16_t sent_by = htons((uint16_t)(via.port ? via.port : 5060));
-        if (from->core.sa.sa_family == AF_INET6)
-            reply_to->core.in6.sin6_port = sent_by;
-        else
-            reply_to->core.in.sin_port = sent_by;
-    }
+    /* RFC 3261 18.2.2: to the port in sent-by. By TCP to the connection that it came on, and there
+     * only if that is gone: the port it came from accepts nobody. */
+    if (!from->flow && (!via.rport || from->core.kind == CORE_TCP))
+        core_addr_port_set(&reply_to->core, (uint16_t)(via.port ? via.port : 5060));
 
     if (via.rport) {
         struct str head = {value.p, strcspn(value.p, ";")};
@@ -147,8 +144,8 @@ int via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
                              flow->transport->via, host, flow->port, id, loop);
     } else {
         struct str host = core_host(proxy, &to->core);
-        value = arena_printf(&proxy->arena, "SIP/2.0/UDP " STR_FMT ";branch=z9hG4bK%s.%016lx;rport",
-                             STR_ARG(host), id, loop);
+        value = arena_printf(&proxy->arena, "SIP/2.0/%s " STR_FMT ";branch=z9hG4bK%s.%016lx;rport",
+                             to->core.kind == CORE_TCP ? "TCP" : "UDP", STR_ARG(host), id, loop);
     }
     if (!value.p || sip_push(request, HEADER_VIA, value))
         return 513;
@@ -375,13 +372,23 @@ static bool starts_dialog(const struct sip_msg *request)
                                   request->method == SIP_SUBSCRIBE);
 }
 
+/* How our URIs name the transport to the core (R9): TCP where this message goes or came by TCP.
+ * Without a parameter it is UDP to all PBXs, which is what an auto: backend gets, as its requests
+ * are small but for some: when the very request is large, TCP is chosen after this (T7). Asterisk,
+ * FreeSWITCH and Kamailio then send their own requests by UDP, fragmented if need be, or change
+ * over to TCP by themselves, and both reach us. */
+static const char *core_transport(const struct core_addr *core)
+{
+    return core->kind == CORE_TCP ? ";transport=tcp" : "";
+}
+
 static struct str core_uri(struct proxy *proxy, const struct flow *flow,
                            const struct core_addr *core, const char *params)
 {
     struct str host = core_host(proxy, core);
 
-    return arena_printf(&proxy->arena, "<sip:%s@" STR_FMT ";lr%s>", flow->token, STR_ARG(host),
-                        params);
+    return arena_printf(&proxy->arena, "<sip:%s@" STR_FMT "%s;lr%s>", flow->token, STR_ARG(host),
+                        core_transport(core), params);
 }
 
 static struct str access_uri(struct proxy *proxy, const struct flow *flow)
@@ -491,10 +498,10 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
         if (!token.p || !params.p)
             return -ENOMEM;
         value = arena_printf(
-            arena, STR_FMT "%s<sip:" STR_FMT "%s" STR_FMT STR_FMT ";flow=" STR_FMT ">" STR_FMT,
+            arena, STR_FMT "%s<sip:" STR_FMT "%s" STR_FMT "%s" STR_FMT ";flow=" STR_FMT ">" STR_FMT,
             STR_ARG(addr.display), addr.display.len ? " " : "", STR_ARG(addr.uri.user),
-            addr.uri.user.len ? "@" : "", STR_ARG(host), STR_ARG(params), STR_ARG(token),
-            STR_ARG(addr.params));
+            addr.uri.user.len ? "@" : "", STR_ARG(host), core_transport(core), STR_ARG(params),
+            STR_ARG(token), STR_ARG(addr.params));
         if (!value.p)
             return -ENOMEM;
         msg->headers[i].value = value;

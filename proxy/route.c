@@ -10,7 +10,7 @@ enum { SIP_PORT = 5060 };
 
 struct str core_host(const struct proxy *proxy, const struct core_addr *to)
 {
-    bool six = to->kind == CORE_UDP ? to->sa.sa_family == AF_INET6 : !proxy->core_host4[0];
+    bool six = core_addr_is_ip(to) ? to->sa.sa_family == AF_INET6 : !proxy->core_host4[0];
     const char *host = six ? proxy->core_host6 : proxy->core_host4;
 
     return *host ? str_of(host) : STR(CORE_HOST_EMBEDDED);
@@ -23,7 +23,7 @@ static bool addr_is(const struct core_addr *addr, const char *host, int port)
     struct in_addr four;
 
     port = port ? port : SIP_PORT;
-    if (addr->kind != CORE_UDP)
+    if (!core_addr_is_ip(addr))
         return false;
     if (addr->sa.sa_family == AF_INET6)
         return ntohs(addr->in6.sin6_port) == port && inet_pton(AF_INET6, host, &six) == 1 &&
@@ -234,6 +234,14 @@ static int refuse(struct target *target, int status, const char *why)
     return status;
 }
 
+static bool names_tcp(const struct sip_uri *uri)
+{
+    struct str transport;
+
+    return sip_param(uri->params, STR("transport"), &transport) &&
+           str_eq_nocase(transport, STR("tcp"));
+}
+
 /* Access to core: out of dialog to a backend, in dialog along the route (R2, R4). */
 static int target_core(struct proxy *proxy, struct sip_msg *request, const struct routing *routing,
                        const struct flow *flow, struct target *target)
@@ -254,6 +262,10 @@ static int target_core(struct proxy *proxy, struct sip_msg *request, const struc
     backend = backend_find(proxy, &uri);
     if (backend) {
         target->hop.core = *backend;
+        if (proxy->core.tcp_too[backend - proxy->core.backends] && names_tcp(&uri)) {
+            target->hop.core.kind = CORE_TCP;
+            target->hop.core.or_udp = true;
+        }
         return 0;
     }
     switch (routing->has_next ? uri_token(proxy, &uri, &token)

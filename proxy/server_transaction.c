@@ -84,14 +84,15 @@ static void key_add_bytes(struct buf *key, const void *bytes, size_t len)
 /* The same hops that hop_same_host() holds for equal. */
 static void key_add_hop(struct buf *key, const struct hop *from)
 {
-    unsigned char kind = from->flow ? 0xff : (unsigned char)from->core.kind;
+    bool ip = !from->flow && core_addr_is_ip(&from->core);
+    unsigned char kind = from->flow ? 0xff : ip ? CORE_UDP : (unsigned char)from->core.kind;
 
     key_add_bytes(key, &kind, sizeof(kind));
     if (from->flow) {
         uintptr_t flow = (uintptr_t)from->flow;
 
         key_add_bytes(key, &flow, sizeof(flow));
-    } else if (from->core.kind == CORE_UDP) {
+    } else if (ip) {
         sa_family_t family = from->core.sa.sa_family;
 
         key_add_bytes(key, &family, sizeof(family));

@@ -15,15 +15,7 @@ bool hop_same_host(const struct hop *a, const struct hop *b)
 {
     if (a->flow || b->flow)
         return a->flow == b->flow;
-    if (a->core.kind != b->core.kind)
-        return false;
-    if (a->core.kind != CORE_UDP)
-        return true;
-    if (a->core.sa.sa_family != b->core.sa.sa_family)
-        return false;
-    if (a->core.sa.sa_family == AF_INET)
-        return a->core.in.sin_addr.s_addr == b->core.in.sin_addr.s_addr;
-    return IN6_ARE_ADDR_EQUAL(&a->core.in6.sin6_addr, &b->core.in6.sin6_addr);
+    return core_addr_same_host(&a->core, &b->core);
 }
 
 static bool passing(int err)

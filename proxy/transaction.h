@@ -119,8 +119,12 @@ int client_transaction_create(struct transactions *transactions, const struct ho
 /* 16 hex digits: 2 of the worker, 6 of the slot, 8 of its generation. The branch is
  * "z9hG4bK" + id + "." + anything (M3). */
 void client_transaction_id(const struct client_transaction *client, char id[TRANSACTION_ID_SIZE]);
+/* Go another way than it was created for: before it is sent. */
+void client_transaction_hop_set(struct client_transaction *client, const struct hop *to);
 /* Send the request, with that branch in its top Via; a copy is kept as long as it is needed.
- * A send error is reported by client_failed() from the next timers_run(), never from inside. */
+ * A send error is reported by client_failed() from the next timers_run(), never from inside.
+ * hop.core.or_udp: what TCP can't take goes by UDP at once, with a Via that says so, and the hop
+ * becomes that. */
 void client_transaction_send(struct client_transaction *client, enum sip_method method,
                              struct str request, uint64_t now);
 /* CANCEL it: now, or when the first provisional response comes (T4). INVITE only, else nothing.
@@ -139,6 +143,13 @@ enum client_state client_transaction_state(const struct client_transaction *clie
 const struct hop *client_transaction_hop(const struct client_transaction *client);
 /* End without a word, now, without client_ended(). Fine in any callback about it. */
 void client_transaction_drop(struct client_transaction *client);
+
+/* The connection to a core address is gone, or can't be made: nothing comes back by it. Requests
+ * without a final response fail (-EPIPE, told as a send error is), but those go by UDP that may
+ * (or_udp) and had no response at all; returns how many. Where it rang, a CANCEL follows by a new
+ * connection: if the backend lives, nobody goes on ringing for a call that is over. */
+unsigned transactions_core_lost(struct transactions *transactions, const struct core_addr *to,
+                                uint64_t now);
 
 /* A response. 0: it belonged to a client transaction (all of its top branch came back, RFC 3261
  * 17.1.3) and came from where the request went to, and the user was told or it was absorbed.

@@ -41,15 +41,17 @@ struct transactions {
     unsigned random_left;
 };
 
-/* Whether messages may get lost on the way (RFC 3261 17: "unreliable transport"). All of the core
- * side: the mailboxes to CORE_EMBEDDED and CORE_SELF are bounded, and drop what doesn't fit. */
+/* Whether messages may get lost on the way (RFC 3261 17: "unreliable transport"). On the core side
+ * all but TCP: the mailboxes to CORE_EMBEDDED and CORE_SELF are bounded, and drop what doesn't
+ * fit. */
 static inline bool hop_unreliable(const struct hop *hop)
 {
-    return !hop->flow;
+    return !hop->flow && hop->core.kind != CORE_TCP;
 }
 
-/* Same flow, or same kind and IP address of the core side. The port is free: a PBX may send from
- * another one than it listens on, and only backends get here at all (R8). */
+/* Same flow, or same IP address of the core side. The port is free: a PBX may send from another one
+ * than it listens on, and only backends get here at all (R8). So is the transport: a request that
+ * could not go by TCP comes again by UDP (RFC 3261 18.1.1), and is the same one. */
 bool hop_same_host(const struct hop *a, const struct hop *b);
 
 /* 0, or -EPIPE. What an unreliable hop can't take at the moment counts as lost on the way. */

@@ -9,3 +9,8 @@ add_executable(test_core_udp integration/test_core_udp.c)
 target_link_libraries(test_core_udp PRIVATE proxy PkgConfig::UV PkgConfig::CMOCKA)
 add_test(NAME integration/test_core_udp COMMAND test_core_udp)
 set_tests_properties(integration/test_core_udp PROPERTIES LABELS integration TIMEOUT 60)
+
+add_executable(test_core_tcp integration/test_core_tcp.c)
+target_link_libraries(test_core_tcp PRIVATE proxy PkgConfig::UV PkgConfig::CMOCKA)
+add_test(NAME integration/test_core_tcp COMMAND test_core_tcp)
+set_tests_properties(integration/test_core_tcp PROPERTIES LABELS integration TIMEOUT 60)

@@ -58,6 +58,8 @@ static int core_send(void *context, const struct core_addr *to, struct str bytes
 {
     struct edge *edge = context;
 
+    if (to->kind == CORE_TCP && edge->tcp_error)
+        return edge->tcp_error;
     keep(edge, &edge->core, to, bytes);
     return 0;
 }
@@ -114,6 +116,7 @@ void edge_setup(struct edge *edge, bool contact_path)
                     .to_clients = TO_CLIENTS,
                     .to_client_count = ARRAY_LEN(TO_CLIENTS)},
         .limits = { .message_size = 65536,
+                    .udp_size = 1300,
                     .max_forwards = 70,
                     .transactions = 1000,
                     .transactions_per_connection = 100,

@@ -48,6 +48,7 @@ struct edge {
     struct inbox core;
     struct client clients[EDGE_CLIENTS];
     struct core_addr pbx; /* where core messages come from */
+    int tcp_error;        /* what sending to the core by TCP answers; 0: it is sent */
 };
 
 void edge_setup(struct edge *edge,

@@ -269,10 +269,25 @@ static void sent(struct connection *connection, size_t len)
     }
 }
 
+/* The backend has said that it is done (FIN), and we have yet to read it: what were sent now would be
+ * lost without a word. */
+static bool is_ending(const struct connection *connection)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    return !getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &len) &&
+           info.tcpi_state == TCP_CLOSE_WAIT;
+}
+
 /* An error here is one of the socket, which the loop is told of too: it ends the connection then,
  * and nothing is told from inside a send. */
 static void flush(struct connection *connection)
 {
+    if (is_ending(connection)) {
+        events_set(connection, UV_READABLE);
+        return;
+    }
     while (connection->first) {
         struct iovec iov[GATHER_MAX];
         struct msghdr header = {.msg_iov = iov, .msg_iovlen = gather(connection, iov)};

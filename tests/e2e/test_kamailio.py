@@ -5,15 +5,21 @@ from harness import ends, sip
 from harness.ends import establish, hang_up
 from harness.kamailio import Kamailio
 
-MODES = ("mask", "path")
+WAYS = (("mask", "udp"), ("path", "udp"), ("mask", "tcp"), ("path", "auto"))
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=WAYS, ids="-".join)
 def kamailio(request, lab):
-    """With `contact: path` a registrar that keeps Path, with `mask` one that ignores it."""
-    kamailio = Kamailio(lab, path=request.param == "path")
-    kamailio.mode = request.param
-    kamailio.edge = lab.edge(backends=[kamailio.host], contact=request.param)
+    """With `contact: path` a registrar that keeps Path, with `mask` one that ignores it. `auto`:
+    some requests by UDP, some by TCP."""
+    mode, transport = request.param
+    kamailio = Kamailio(
+        lab, path=mode == "path", transports=("udp", "tcp") if transport == "auto" else (transport,)
+    )
+    kamailio.mode = mode
+    kamailio.edge = lab.edge(
+        backends=[f"{transport}:{kamailio.host}"], contact=mode, more="limits: {udp_size: 900}\n"
+    )
     yield kamailio
     kamailio.check()
 

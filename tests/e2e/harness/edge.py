@@ -13,7 +13,7 @@ SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \
 
 
 class Edge:
-    """A running sipward. `users` are names, or whole YAML mappings; `listeners` more lines of
+    """A running sipward. `backends` are HOST:PORT, with udp:, tcp: or auto: in front or without; `users` are names, or whole YAML mappings; `listeners` more lines of
     `listen`; `certificate` (chain file, key file). stop() fails the test when the stop was not clean."""
 
     def __init__(self, lab, backends=(), users=(), contact="mask", more="", address="127.0.0.1",
@@ -39,7 +39,10 @@ class Edge:
             f"log_level: {level}",
         ]
         if backends:
-            lines += ["backends:"] + [f'  - "udp:{b}"' for b in backends]
+            lines += ["backends:"] + [
+                f'  - "{b}"' if b.split(":")[0] in ("udp", "tcp", "auto") else f'  - "udp:{b}"'
+                for b in backends
+            ]
         if users:
             lines += ["users:"] + [
                 f"  - {u}" if "{" in u else f"  - {{name: {u}, password: pw-{u}}}" for u in users

@@ -13,7 +13,7 @@ import websockets.client
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
-from . import sip
+from . import net, sip
 
 WebSocket = getattr(websockets.client, "ClientProtocol", None) or getattr(
     websockets.client, "ClientConnection"
@@ -406,13 +406,15 @@ class Pbx(End):
 
     transport = "UDP"
 
-    def __init__(self, lab, name="pbx", address="127.0.0.1"):
+    kind = socket.SOCK_DGRAM
+
+    def __init__(self, lab, name="pbx", address="127.0.0.1", port=0):
         super().__init__()
         self.name = name
-        self.socket = socket.socket(
-            socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM
-        )
-        self.socket.bind((address, 0))
+        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = socket.socket(self.family, self.kind)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind((address, port or net.free_port(address)))
         self.address, self.port = self.socket.getsockname()[:2]
         self.host = f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
         self.edge = None  # set by whoever starts the edge
@@ -468,6 +470,85 @@ class Pbx(End):
         del onward.headers[place]
         self.send(onward)
         return onward
+
+
+class TcpPbx(Pbx):
+    """The same over TCP. It answers on the connection that a request came on, and sends its own
+    requests by one that it opens."""
+
+    transport, kind = "TCP", socket.SOCK_STREAM
+
+    def __init__(self, lab, name="pbx", address="127.0.0.1", port=0):
+        super().__init__(lab, name, address, port)
+        self.socket.listen(16)
+        self.connections = {}  # socket: bytes that are not yet a message
+        self.came_on = {}  # branch of a request: its socket
+        self.own = None
+        self.pings = 0
+
+    def contact(self):
+        return f"<sip:{self.name}@{self.host};transport=tcp>"
+
+    def connect(self):
+        """The connection for its own requests, anew."""
+        self.own = socket.create_connection(self.edge.core[:2], 10, (self.address, 0))
+        self.own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connections[self.own] = b""
+        return self.own
+
+    def hang_up(self):
+        """Close all connections, not the listening socket."""
+        for connection in self.connections:
+            connection.close()
+        self.connections, self.came_on, self.own = {}, {}, None
+
+    def close(self):
+        self.hang_up()
+        self.socket.close()
+
+    def reopen(self):
+        """Listen again after close()."""
+        self.socket = socket.socket(self.family, self.kind)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind((self.address, self.port))
+        self.socket.listen(16)
+
+    def send_bytes(self, raw):
+        connection = None
+        if raw.startswith(b"SIP/2.0 "):
+            branch = re.search(rb"branch=([^;,\s]+)", raw).group(1)
+            connection = self.came_on.get(branch)
+        (connection or self.own or self.connect()).sendall(raw)
+
+    def receive_bytes(self, deadline):
+        while True:
+            for connection, data in self.connections.items():
+                while data.startswith(b"\r\n"):
+                    data, self.pings = data[2:], self.pings + 1
+                raw, self.connections[connection] = sip.cut(data)
+                if raw:
+                    if not raw.startswith(b"SIP/2.0 "):
+                        branch = re.search(rb"branch=([^;,\s]+)", raw).group(1)
+                        self.came_on[branch] = connection
+                    return raw
+            self.read_some(deadline)
+
+    def read_some(self, deadline):
+        left = max(0.0, deadline - time.monotonic())
+        ready = select.select([self.socket, *self.connections], [], [], left)[0]
+        if not ready:
+            raise TimeoutError(f"nothing for {self.name} in time")
+        for connection in ready:
+            if connection is self.socket:
+                accepted, source = self.socket.accept()
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                assert source[0] == self.edge.core[0], f"from {source}, not the core address"
+                self.connections[accepted] = b""
+                continue
+            data = connection.recv(65536)
+            if not data:
+                raise Closed(f"{self.name}: closed")
+            self.connections[connection] += data
 
 
 class Dialog:

@@ -11,9 +11,9 @@ CONFIG = """#!KAMAILIO
 debug=2
 log_stderror=yes
 children=2
-disable_tcp=yes
+disable_tcp={disable_tcp}
 auto_aliases=no
-listen=udp:127.0.0.1:{port}
+{listen}
 alias="sip.test"
 loadmodule "kex.so"
 loadmodule "corex.so"
@@ -72,13 +72,18 @@ request_route {{
 
 
 class Kamailio:
-    def __init__(self, lab, path):
+    def __init__(self, lab, path, transports=("udp",)):
         """`path`: keep Path (RFC 3327), as a registrar does that was told to; else ignore it."""
         self.port, self.control = net.free_port(), net.free_port()
         self.host = f"127.0.0.1:{self.port}"
         folder = lab.folder("kamailio-conf")
         (folder / "kamailio.cfg").write_text(
-            CONFIG.format(port=self.port, control=self.control, path=int(path))
+            CONFIG.format(
+                control=self.control,
+                path=int(path),
+                disable_tcp="no" if "tcp" in transports else "yes",
+                listen="\n".join(f"listen={t}:{self.host}" for t in transports),
+            )
         )
         self.process = Process(
             lab,
@@ -90,7 +95,8 @@ class Kamailio:
 
     def ready(self):
         assert self.process.child.poll() is None, self.process.output()
-        return net.bound(self.port) and self.command("core.uptime") is not None
+        bound = net.bound(self.port) or net.bound(self.port, "tcp")
+        return bound and self.command("core.uptime") is not None
 
     def command(self, *words):
         done = subprocess.run(

@@ -3,7 +3,7 @@
 import pathlib
 
 from .edge import Edge
-from .ends import Pbx, TlsClient, WssClient
+from .ends import Pbx, TcpPbx, TlsClient, WssClient
 from .process import end_orphans
 
 
@@ -25,10 +25,10 @@ class Lab:
         """A sipward with real backends or users given by the caller."""
         return Edge(self, **options)
 
-    def scripted(self, address="127.0.0.1", **options):
+    def scripted(self, address="127.0.0.1", transport="udp", **options):
         """A scripted PBX and a sipward in front of it."""
-        pbx = Pbx(self, address=address)
-        pbx.edge = self.edge(backends=[pbx.host], address=address, **options)
+        pbx = {"udp": Pbx, "tcp": TcpPbx}[transport](self, address=address)
+        pbx.edge = self.edge(backends=[f"{transport}:{pbx.host}"], address=address, **options)
         return pbx.edge, pbx
 
     def client(self, edge, name, kind="tls", **options):

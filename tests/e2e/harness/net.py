@@ -141,12 +141,16 @@ def can_connect(address, port):
         return False
 
 
+LISTENING = ("0A", "07")  # of TCP, of UDP
+
+
 def bound(port, kind="udp"):
     """Whether somebody listens on a local port, read from the kernel's table."""
     for table in (kind, kind + "6"):
         try:
             with open(f"/proc/net/{table}", encoding="ascii") as f:
-                if any(line.split()[1].endswith(f":{port:04X}") for line in list(f)[1:]):
+                rows = [line.split() for line in list(f)[1:]]
+                if any(r[1].endswith(f":{port:04X}") and r[3] in LISTENING for r in rows):
                     return True
         except FileNotFoundError:
             pass

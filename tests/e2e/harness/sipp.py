@@ -1,4 +1,4 @@
-"""SIPp, over UDP, as PBX or as caller. Scenarios are in tests/e2e/sipp."""
+"""SIPp, over UDP or TCP, as PBX or as caller. Scenarios are in tests/e2e/sipp."""
 
 import pathlib
 
@@ -9,8 +9,10 @@ SCENARIOS = pathlib.Path(__file__).parent.parent / "sipp"
 
 
 class Sipp:
-    def __init__(self, lab, scenario, target=None, calls=1, keys=None, port=None, timeout=40):
-        """`target`: (address, port) to call; None: wait to be called. `keys`: [name] values."""
+    def __init__(self, lab, scenario, target=None, calls=1, keys=None, port=None, timeout=40,
+                 transport="u1"):
+        """`target`: (address, port) to call; None: wait to be called. `keys`: [name] values.
+        `transport`: as SIPp's -t: u1, t1 (one TCP connection), tn (one for each call)."""
         self.port = port or net.free_port()
         self.host = f"127.0.0.1:{self.port}"
         folder = lab.folder("sipp-files")
@@ -20,6 +22,7 @@ class Sipp:
             "sipp",
             ["sipp", *(["%s:%d" % target] if target else [])]
             + ["-sf", SCENARIOS / f"{scenario}.xml", "-i", "127.0.0.1", "-p", self.port]
+            + ["-t", transport, "-max_socket", 100]
             + ["-mi", "127.0.0.1", "-mp", net.free_ports(4), "-m", calls, *words, "-nostdin"]
             + ["-timeout", timeout, "-timeout_error", "-recv_timeout", 20000]
             + ["-trace_msg", "-message_file", folder / "messages.log"]
@@ -29,7 +32,8 @@ class Sipp:
         )
         self.process.more_logs += [folder / "errors.log", folder / "messages.log"]
         if not target:
-            net.until(lambda: net.bound(self.port), "sipp listens")
+            kind = "udp" if transport == "u1" else "tcp"
+            net.until(lambda: net.bound(self.port, kind), "sipp listens")
 
     def done(self, timeout=45):
         """It ended, and every call went as its scenario has it."""

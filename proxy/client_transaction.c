@@ -412,11 +412,12 @@ static int request_keep(struct client_transaction *client, struct str request)
 /* Our Via is the first header that sip_print() prints. */
 static void via_says_udp(struct client_transaction *client)
 {
-    static const struct str tcp = {"\r\nVia: SIP/2.0/TCP ", 19};
+    static const struct str tcp = {"\r\nVia: SIP/2.0/TCP ", 19},
+                            udp = {"\r\nVia: SIP/2.0/UDP ", 19};
     char *via = memmem(client->request.p, client->request.head, tcp.p, tcp.len);
 
     if (via)
-        memcpy(via + tcp.len - strlen("TCP "), "UDP", strlen("UDP"));
+        memcpy(via, udp.p, udp.len);
 }
 
 /* RFC 3261 18.1.1: TCP was for its size, and there is none (T7). 0, or -EPIPE. */

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "proxy/core_listener.h"
 #include "proxy/log.h"
 #include "proxy/message.h"
 
@@ -21,9 +22,7 @@ enum {
     QUEUE_BYTES_MAX = 4194304, /* for one connection: as much as a UDP socket is asked to hold */
     READ_SIZE = 65536,
     READS_PER_WAKE_UP = 8, /* then the next connection's turn */
-    ACCEPTS_PER_WAKE_UP = 16,
-    ACCEPT_REST_MS = 100, /* out of file descriptors */
-    GATHER_MAX = 64,      /* messages of one sendmsg() */
+    GATHER_MAX = 64,       /* messages of one sendmsg() */
     PLACES_MAX = 64,
 };
 
@@ -61,17 +60,10 @@ struct place {
     uint64_t retry_at;
 };
 
-struct listener {
-    struct core_tcp *tcp;
-    uv_poll_t poll;
-    int fd; /* -1: none */
-    struct timer rest;
-};
-
 struct core_tcp {
     struct core_tcp_options options;
     struct connection *connections;
-    struct listener listeners[2];
+    struct core_listener *listener4, *listener6;
     struct place places[PLACES_MAX];
     unsigned place_next, accepted, open_handles;
     uint32_t last_number;
@@ -186,23 +178,29 @@ static struct message *connection_close(struct connection *connection)
     return connection->first;
 }
 
-static int send_to(struct core_tcp *tcp, const struct core_addr *to, struct str bytes, bool again);
-
-/* Requests are told by lost(). Responses may go by another connection, once. */
-static void messages_redirect(struct core_tcp *tcp, struct message *message)
+static void messages_free(struct message *message)
 {
     struct message *next;
 
     for (; message; message = next) {
+        next = message->next;
+        free(message);
+    }
+}
+
+static int send_to(struct core_tcp *tcp, const struct core_addr *to, struct str bytes, bool again);
+
+/* Requests are told by lost(). Responses may go by another connection, once. */
+static void messages_redirect(struct core_tcp *tcp, const struct message *message)
+{
+    for (; message; message = message->next) {
         struct core_addr to = message->to;
 
-        next = message->next;
         to.connection = 0;
         if (!message->to.connection || message->again)
             tcp->counters.send_dropped += !is_crlf(message);
         else
             (void)send_to(tcp, &to, (struct str){message->bytes, message->len}, true);
-        free(message);
     }
 }
 
@@ -225,6 +223,7 @@ static void connection_lost(struct connection *connection, int err)
         tcp->options.lost(tcp->options.context, &peer, connected, err);
     }
     messages_redirect(tcp, unsent);
+    messages_free(unsent);
 }
 
 /* ---- sending ---- */
@@ -269,8 +268,8 @@ static void sent(struct connection *connection, size_t len)
     }
 }
 
-/* The backend has said that it is done (FIN), and we have yet to read it: what were sent now would be
- * lost without a word. */
+/* The backend has said that it is done (FIN), and we have yet to read it: what were sent now would
+ * be lost without a word. */
 static bool is_ending(const struct connection *connection)
 {
     struct tcp_info info = {0};
@@ -442,8 +441,9 @@ static int connection_open(struct core_tcp *tcp, const struct core_addr *to,
     if (place && now_of(tcp) < place->retry_at)
         return -EHOSTUNREACH;
     fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
+    err = fd < 0 ? -errno : 0;
+    if (err)
+        return err;
     err = connection_create(tcp, fd, to, &connection);
     if (err) {
         close(fd);
@@ -632,8 +632,6 @@ static void poll_events(uv_poll_t *poll, int status, int events)
 
 /* ---- accepting ---- */
 
-static void accept_events(uv_poll_t *poll, int status, int events);
-
 static void refuse(struct core_tcp *tcp, const struct core_addr *peer, const char *reason)
 {
     uint64_t n = ++tcp->counters.refused;
@@ -642,22 +640,20 @@ static void refuse(struct core_tcp *tcp, const struct core_addr *peer, const cha
         log_connection(LOG_WARNING, "core connection refused", peer, reason);
 }
 
-static void accept_one(struct core_tcp *tcp, int fd, const struct core_addr *peer)
+static void accepted(void *context, int fd, const struct core_addr *peer)
 {
+    struct core_tcp *tcp = context;
     struct connection *connection;
+    const char *reason = NULL;
 
-    if (!tcp->options.known(tcp->options.context, peer)) {
-        refuse(tcp, peer, "its address is no backend");
-        close(fd);
-        return;
-    }
-    if (tcp->accepted >= CORE_TCP_ACCEPTED_MAX) {
-        refuse(tcp, peer, "too many connections from backends");
-        close(fd);
-        return;
-    }
-    if (options_set(fd) || connection_create(tcp, fd, peer, &connection)) {
-        refuse(tcp, peer, "out of memory");
+    if (!tcp->options.known(tcp->options.context, peer))
+        reason = "its address is no backend";
+    else if (tcp->accepted >= CORE_TCP_ACCEPTED_MAX)
+        reason = "too many connections from backends";
+    else if (options_set(fd) || connection_create(tcp, fd, peer, &connection))
+        reason = "out of memory";
+    if (reason) {
+        refuse(tcp, peer, reason);
         close(fd);
         return;
     }
@@ -668,101 +664,23 @@ static void accept_one(struct core_tcp *tcp, int fd, const struct core_addr *pee
     events_set(connection, UV_READABLE);
 }
 
-static void rested(struct timer *timer, uint64_t now)
-{
-    struct listener *listener =
-        (struct listener *)(void *)((char *)timer - offsetof(struct listener, rest));
-
-    (void)now;
-    uv_poll_start(&listener->poll, UV_READABLE, accept_events);
-}
-
-static void accept_events(uv_poll_t *poll, int status, int events)
-{
-    struct listener *listener = poll->data;
-    struct core_tcp *tcp = listener->tcp;
-    bool rest = status < 0;
-
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_WAKE_UP && !rest; i++) {
-        struct core_addr peer = {.kind = CORE_TCP};
-        socklen_t len = sizeof(peer.in6);
-        int fd = accept4(listener->fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-        if (fd >= 0)
-            accept_one(tcp, fd, &peer);
-        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            rest = true;
-        else
-            return; /* EAGAIN: no more. Else that connection's own end: the next comes next turn */
-    }
-    if (rest) {
-        uv_poll_stop(poll);
-        timer_start(tcp->options.timers, &listener->rest, now_of(tcp) + ACCEPT_REST_MS, rested);
-    }
-}
-
-static int listen_socket(const struct core_addr *local, int *out)
-{
-    int fd = socket(local->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int err = fd < 0 ? -errno : 0;
-
-    if (err)
-        return err;
-    err = option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (!err)
-        err = option_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (!err && local->sa.sa_family == AF_INET6)
-        err = option_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    if (!err && (bind(fd, &local->sa, address_len(local)) || listen(fd, SOMAXCONN)))
-        err = -errno;
-    if (err)
-        close(fd);
-    else
-        *out = fd;
-    return err;
-}
-
-static void listener_closed(uv_handle_t *handle)
-{
-    struct listener *listener = handle->data;
-
-    handle_closed(listener->tcp);
-}
-
-static void listener_close(struct listener *listener)
-{
-    if (listener->fd < 0)
-        return;
-    timer_stop(listener->tcp->options.timers, &listener->rest);
-    uv_close((uv_handle_t *)&listener->poll, listener_closed);
-    close(listener->fd);
-    listener->fd = -1;
-}
-
-static int listener_open(struct core_tcp *tcp, struct listener *listener,
-                         const struct core_addr *local)
-{
-    int fd, err = listen_socket(local, &fd);
-
-    if (err)
-        return err;
-    err = uv_poll_init(tcp->options.loop, &listener->poll, fd);
-    if (err) {
-        close(fd);
-        return err;
-    }
-    tcp->open_handles++;
-    listener->poll.data = listener;
-    listener->fd = fd;
-    return uv_poll_start(&listener->poll, UV_READABLE, accept_events);
-}
-
 /* ---- open and close ---- */
 
 static void prepare_closed(uv_handle_t *handle)
 {
     handle_closed(handle->data);
+}
+
+static int listener_open(struct core_tcp *tcp, const struct core_addr *local,
+                         struct core_listener **out)
+{
+    const struct core_listener_options options = {.loop = tcp->options.loop,
+                                                  .timers = tcp->options.timers,
+                                                  .local = local,
+                                                  .accepted = accepted,
+                                                  .context = tcp};
+
+    return core_listener_open(&options, out);
 }
 
 int core_tcp_open(const struct core_tcp_options *options, struct core_tcp **out)
@@ -778,16 +696,14 @@ int core_tcp_open(const struct core_tcp_options *options, struct core_tcp **out)
         free(tcp);
         return -ENOMEM;
     }
-    for (size_t i = 0; i < ARRAY_LEN(tcp->listeners); i++)
-        tcp->listeners[i] = (struct listener){.tcp = tcp, .fd = -1};
     uv_prepare_init(options->loop, &tcp->prepare);
     tcp->prepare.data = tcp;
     tcp->open_handles = 1;
     uv_prepare_start(&tcp->prepare, before_wait);
     if (options->local4.in.sin_port)
-        err = listener_open(tcp, &tcp->listeners[0], &options->local4);
+        err = listener_open(tcp, &options->local4, &tcp->listener4);
     if (!err && options->local6.in6.sin6_port)
-        err = listener_open(tcp, &tcp->listeners[1], &options->local6);
+        err = listener_open(tcp, &options->local6, &tcp->listener6);
     if (err) {
         core_tcp_close(&tcp);
         return err;
@@ -804,22 +720,18 @@ const struct core_tcp_counters *core_tcp_counters(const struct core_tcp *tcp)
 void core_tcp_close(struct core_tcp **tcp)
 {
     struct core_tcp *closing = *tcp;
-    struct message *unsent, *next;
+    struct connection *connection, *next;
 
     if (!closing)
         return;
     *tcp = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(closing->listeners); i++)
-        listener_close(&closing->listeners[i]);
-    while (closing->connections) {
-        struct connection *connection = closing->connections;
-
+    core_listener_close(&closing->listener4);
+    core_listener_close(&closing->listener6);
+    for (connection = closing->connections; connection; connection = next) {
+        next = connection->next;
         if (connection->connected)
             flush(connection);
-        for (unsent = connection_close(connection); unsent; unsent = next) {
-            next = unsent->next;
-            free(unsent);
-        }
+        messages_free(connection_close(connection));
     }
     uv_close((uv_handle_t *)&closing->prepare, prepare_closed);
 }

@@ -207,7 +207,7 @@ def test_a_backend_that_is_silent(lab):  # T5, T7
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_auto_takes_tcp_for_what_is_large(lab, kind):  # T7, R9
+def test_auto_takes_tcp_for_what_is_large(lab, kind):  # T7 to core, T7 refused, R9
     edge, udp, tcp = auto(lab)
     alice = lab.registered(edge, udp, "alice", kind)
     assert "transport" not in alice.bound

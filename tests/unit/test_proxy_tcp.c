@@ -166,7 +166,7 @@ static void a_cancel_matches_whatever_its_transport(void **state) /* T4 */
     assert_int_equal(last_to()->connection, 99);
 }
 
-static void what_is_over_the_limit_goes_by_tcp(void **state) /* T7 */
+static void what_is_over_the_limit_goes_by_tcp(void **state) /* T7 to core */
 {
     (void)state;
     backend_has_tcp(false);
@@ -186,7 +186,7 @@ static void what_is_over_the_limit_goes_by_tcp(void **state) /* T7 */
     assert_int_equal(proxy_counters(edge.proxy)->large_by_udp, 0);
 }
 
-static void a_udp_backend_gets_all_by_udp(void **state) /* T7 */
+static void a_udp_backend_gets_all_by_udp(void **state) /* T7 to core refused */
 {
     (void)state;
     send_filled("large", 3000);
@@ -297,7 +297,7 @@ static void a_tcp_backend_that_is_gone_is_answered_at_once(void **state) /* T5 *
     assert_int_equal(edge.core.count, 0);
 }
 
-static void requests_in_flight_end_with_their_connection(void **state) /* T5 */
+static void requests_in_flight_end_with_their_connection(void **state) /* T5, T7 to core */
 {
     (void)state;
     struct core_addr to, other;

@@ -303,7 +303,7 @@ static void totals_add(struct worker_totals *sum, const struct worker_totals *mo
     sum->sizes.requests += more->sizes.requests;
     sum->sizes.transactions += more->sizes.transactions;
     sum->timers += more->timers;
-    sum->proxy.large_by_udp += more->proxy.large_by_udp;
+    sum->proxy.tcp_by_udp += more->proxy.tcp_by_udp;
     sum->tcp.received += more->tcp.received;
     sum->tcp.sent += more->tcp.sent;
     sum->tcp.opened += more->tcp.opened;
@@ -355,7 +355,7 @@ static void log_totals(const char *what, unsigned connections, size_t bindings,
         LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
         LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),
         LOG_NUMBER("datagrams-dropped", (int64_t)totals->core_dropped),
-        LOG_NUMBER("large-by-udp", (int64_t)proxy->large_by_udp),
+        LOG_NUMBER("tcp-by-udp", (int64_t)proxy->tcp_by_udp),
         LOG_NUMBER("tcp-received", (int64_t)totals->tcp.received),
         LOG_NUMBER("tcp-sent", (int64_t)totals->tcp.sent),
         LOG_NUMBER("tcp-opened", (int64_t)totals->tcp.opened),

@@ -222,17 +222,14 @@ void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SI
                    (unsigned)XXH3_64bits_withSeed(key.p, key.len, proxy->options.instance));
 }
 
-/* As it goes out. What turns out too large for a datagram is printed anew for TCP, and `to` becomes
- * that (T7). */
+/* As it goes out. What turns out too large for a datagram is printed anew for TCP (T7). */
 static int request_print_sized(struct proxy *proxy, struct sip_msg *request, struct hop *to,
                                const char *id, uint64_t now)
 {
     int status = request_print(proxy, request, to, id);
 
-    if (status || !core_by_tcp(proxy, to, proxy->out.len, now))
+    if (status || !core_transport_choose(proxy, to, proxy->out.len, now))
         return status;
-    to->core.kind = CORE_TCP;
-    to->core.or_udp = true;
     sip_drop(request, (unsigned)sip_find(request, HEADER_VIA, 0));
     return request_print(proxy, request, to, id);
 }
@@ -402,7 +399,7 @@ static int forward_send(struct forward *forward, struct sip_msg *request,
     client_transaction_hop_set(forward->client, &to);
     client_transaction_send(forward->client, request->method, buf_str(&proxy->out), now);
     if (to.core.or_udp && !client_transaction_hop(forward->client)->core.or_udp)
-        proxy->counters.large_by_udp++;
+        proxy->counters.tcp_by_udp++;
     return 0;
 }
 

@@ -59,7 +59,7 @@ struct proxy {
     char core_host4[CORE_ADDR_TEXT], core_host6[CORE_ADDR_TEXT]; /* "10.0.0.2:5060"; "": none */
 
     uint64_t no_tcp_until[CONF_BACKENDS_MAX]; /* TCP failed there: not asked before then (T7) */
-    size_t large_size;                        /* of the last request that TCP was chosen for */
+    size_t tcp_size;                          /* of the last request that TCP was chosen for */
 
     struct sip_msg msg; /* scratch of the message at hand */
     struct arena arena;
@@ -77,8 +77,8 @@ void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struc
 /* Is this the ACK for an INVITE that proxy_reply() answered? */
 bool proxy_replied(const struct proxy *proxy, const struct sip_msg *ack);
 
-/* Is a request of that size to go to that backend by TCP (T7)? */
-bool core_by_tcp(struct proxy *proxy, const struct hop *to, size_t len, uint64_t now);
+/* UDP or TCP for a request of that size to an auto: backend, in `to` (T7). true: it changed. */
+bool core_transport_choose(struct proxy *proxy, struct hop *to, size_t len, uint64_t now);
 
 /* ---- flow.c ---- */
 

@@ -282,21 +282,22 @@ static int backend_index(const struct proxy *proxy, const struct core_addr *to)
     return -1;
 }
 
-bool core_by_tcp(struct proxy *proxy, const struct hop *to, size_t len, uint64_t now)
+bool core_transport_choose(struct proxy *proxy, struct hop *to, size_t len, uint64_t now)
 {
-    int i;
+    int i = to->flow || !core_addr_is_ip(&to->core) ? -1 : backend_index(proxy, &to->core);
+    bool by_tcp = to->core.kind == CORE_TCP, large = len > proxy->conf->limits.udp_size;
+    bool tcp = by_tcp || large;
 
-    if (to->flow || to->core.kind != CORE_UDP || len <= proxy->conf->limits.udp_size)
-        return false;
-    i = backend_index(proxy, &to->core);
-    if (i < 0 || !proxy->core.tcp_too[i])
+    if (i < 0 || !proxy->core.tcp_too[i] || !tcp)
         return false;
     if (now < proxy->no_tcp_until[i]) {
-        proxy->counters.large_by_udp++;
-        return false;
+        proxy->counters.tcp_by_udp++;
+        tcp = false;
     }
-    proxy->large_size = len;
-    return true;
+    proxy->tcp_size = len;
+    to->core.kind = tcp ? CORE_TCP : CORE_UDP;
+    to->core.or_udp = tcp;
+    return tcp != by_tcp;
 }
 
 void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool connected, int err,
@@ -310,11 +311,10 @@ void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool conne
         proxy->no_tcp_until[i] = now + NO_TCP_MS;
         core_addr_text(to, text);
         log_event(LOG_WARNING, "no TCP: large requests go by UDP",
-                  LOG_TEXT("backend", str_of(text)),
-                  LOG_NUMBER("bytes", (int64_t)proxy->large_size),
+                  LOG_TEXT("backend", str_of(text)), LOG_NUMBER("bytes", (int64_t)proxy->tcp_size),
                   LOG_TEXT("reason", str_of(strerror(-err))));
     }
-    proxy->counters.large_by_udp += transactions_core_lost(proxy->transactions, to, now);
+    proxy->counters.tcp_by_udp += transactions_core_lost(proxy->transactions, to, now);
 }
 
 void proxy_drain(struct proxy *proxy)

@@ -81,7 +81,8 @@ struct proxy_counters {
     uint64_t dropped_stray;   /* responses that belong to no transaction (V5, T6) */
     uint64_t dropped_foreign; /* from a core address that is no backend (R8) */
     uint64_t tokens_refused;  /* R7 */
-    uint64_t large_by_udp;    /* requests over limits.udp_size, because TCP failed (T7) */
+    uint64_t
+        tcp_by_udp; /* requests that were for TCP, mostly for their size, and TCP failed (T7) */
     uint64_t flows_opened, flows_closed;
 };
 const struct proxy_counters *proxy_counters(const struct proxy *proxy);

@@ -183,7 +183,7 @@ static void what_is_over_the_limit_goes_by_tcp(void **state) /* T7 to core */
     edge_wait(&edge, 31000);
     for (unsigned i = 0; i < edge.core.count; i++) /* E runs for the other one alone */
         assert_int_equal(edge.core.to[i].kind, CORE_UDP);
-    assert_int_equal(proxy_counters(edge.proxy)->large_by_udp, 0);
+    assert_int_equal(proxy_counters(edge.proxy)->tcp_by_udp, 0);
 }
 
 static void a_udp_backend_gets_all_by_udp(void **state) /* T7 to core refused */
@@ -240,14 +240,14 @@ static void without_tcp_the_same_request_goes_by_udp(void **state) /* T7 */
     assert_int_equal(strlen(inbox_last(&edge.core)), size);
     edge_wait(&edge, 500); /* A runs now */
     assert_int_equal(edge.core.count, 2);
-    assert_int_equal(proxy_counters(edge.proxy)->large_by_udp, 1);
+    assert_int_equal(proxy_counters(edge.proxy)->tcp_by_udp, 1);
     edge_from_core(&edge, "%s", response_to(inbox_last(&edge.core), "200 OK", "b", NULL));
     assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
 
     /* Remembered, and asked again later. */
     send_filled("next", 3000);
     assert_true(goes_by(CORE_UDP));
-    assert_int_equal(proxy_counters(edge.proxy)->large_by_udp, 2);
+    assert_int_equal(proxy_counters(edge.proxy)->tcp_by_udp, 2);
     edge_wait(&edge, 290000);
     send_filled("still", 3000);
     assert_true(goes_by(CORE_UDP));
@@ -270,7 +270,7 @@ static void a_send_that_fails_at_once_goes_by_udp(void **state) /* T7 */
         send_filled(branch, 3000);
         assert_int_equal(edge.core.count, i + 1);
         assert_true(goes_by(CORE_UDP));
-        assert_int_equal(proxy_counters(edge.proxy)->large_by_udp, i + 1);
+        assert_int_equal(proxy_counters(edge.proxy)->tcp_by_udp, i + 1);
     }
     edge.tcp_error = 0;
     send_filled("back", 3000); /* it may have been for the moment */
@@ -394,6 +394,25 @@ static void a_uri_that_names_tcp_is_followed(void **state) /* R4, T7 */
     }
 }
 
+/* But not where there was no TCP a moment ago. */
+static void a_uri_that_names_tcp_of_a_backend_without_it(void **state) /* T7 */
+{
+    struct core_addr to = edge.pbx;
+    char routes[2048];
+
+    (void)state;
+    backend_has_tcp(false);
+    call_up(routes);
+    to.kind = CORE_TCP;
+    proxy_core_lost(edge.proxy, &to, false, -ECONNREFUSED, edge.now);
+    edge_from_client(alice, IN_DIALOG("ACK", "1"), "sip:bob@10.0.0.5:5060;transport=tcp", routes);
+    assert_int_equal(edge.core.count, 1);
+    assert_true(goes_by(CORE_UDP));
+    edge_from_client(alice, IN_DIALOG("INFO", "2"), "sip:bob@10.0.0.5:5060;transport=tcp", routes);
+    assert_true(goes_by(CORE_UDP));
+    assert_int_equal(proxy_counters(edge.proxy)->tcp_by_udp, 2);
+}
+
 static void a_large_ack_goes_by_tcp(void **state) /* T7, T3 */
 {
     char routes[2048];
@@ -422,6 +441,7 @@ int main(void)
         MASK(a_call_that_rings_is_cancelled_when_its_connection_goes),
         MASK(a_call_that_stands_outlives_its_connection),
         MASK(a_uri_that_names_tcp_is_followed),
+        MASK(a_uri_that_names_tcp_of_a_backend_without_it),
         MASK(a_large_ack_goes_by_tcp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,8 +15,11 @@ def pbx(request, lab):
     reason = why_absent()
     if reason:
         absent(reason)
-    pbx = Asterisk(lab, browsers=("alice", "bob"), phones=("bar1",), **getattr(request, "param", {}))
-    pbx.edge = lab.edge(backends=[pbx.host])
+    options = {"by": "udp", **getattr(request, "param", {})}
+    by = options.pop("by")
+    transports = {"udp": ("udp",), "tcp": ("tcp",), "auto": ("udp", "tcp")}[by]
+    pbx = Asterisk(lab, browsers=("alice", "bob"), phones=("bar1",), transports=transports, **options)
+    pbx.edge, pbx.by = lab.edge(backends=[f"{by}:{pbx.host}"]), by
     return pbx
 
 
@@ -64,10 +67,20 @@ def test_qualify_is_answered_by_the_client(lab, pbx):  # R6, R7
     phone.process.wait_output(r"^OPTIONS sip:bar1")
 
 
-@pytest.mark.parametrize("pbx", [{}, {"options": "rewrite_contact=yes\n"}], indirect=True)
+@pytest.mark.parametrize(
+    "pbx",
+    [
+        {},
+        {"options": "rewrite_contact=yes\n"},
+        {"by": "tcp", "options": "rewrite_contact=yes\n"},
+        {"by": "auto"},
+    ],
+    indirect=True,
+    ids=("udp", "udp-rewrite", "tcp-rewrite", "auto"),
+)
 def test_phone_and_browser_call_each_other(lab, pbx):  # M4, R3 to R7
     """With rewrite_contact, as many set-ups have it, too: the Contact's host and port become those
-    that the REGISTER came from, which are the edge's anyway."""
+    that the REGISTER came from, which are the edge's anyway: by TCP those of its connection."""
     alice = registered(Browser(lab), pbx, "alice")
     phone = Baresip(lab, pbx.edge.tls_port, "bar1", lab.ca)
     phone.wait_registered()
@@ -88,6 +101,8 @@ def test_phone_and_browser_call_each_other(lab, pbx):  # M4, R3 to R7
     alice.wait_media()
     alice.hangup()
     phone.wait("CALL_CLOSED", 2)
+    opened = "core connection opened" in pbx.edge.log()  # auto: for the browser's INVITE
+    assert opened == (pbx.by != "udp")
 
 
 def test_browser_calls_browser(lab, pbx):  # M4

@@ -1,5 +1,5 @@
 """Asterisk, from the root folder that tests/e2e/asterisk-root makes, as the PBX behind the edge:
-chan_pjsip over UDP with its defaults, so no Path. The password of a user NAME is pw-NAME."""
+chan_pjsip over UDP, or TCP, with its defaults, so no Path. The password of a user NAME is pw-NAME."""
 
 import os
 import pathlib
@@ -39,9 +39,9 @@ exten => _[a-z].,1,Dial(PJSIP/${EXTEN},20)
 same => n,Hangup()
 """,
 }
-TRANSPORT = """[udp]
+TRANSPORT = """[{kind}]
 type=transport
-protocol=udp
+protocol={kind}
 bind=127.0.0.1:{port}
 """
 ENDPOINT = """[{user}]
@@ -76,7 +76,7 @@ def why_absent():
 
 
 class Asterisk:
-    def __init__(self, lab, browsers=(), phones=(), qualify=0, options=""):
+    def __init__(self, lab, browsers=(), phones=(), qualify=0, options="", transports=("udp",)):
         """`options`: more lines for every endpoint."""
         net.second_interface()  # else it has no ICE candidate
         self.port = net.free_port()
@@ -89,7 +89,7 @@ class Asterisk:
             (folder / name).write_text(text)
         users = [(u, "webrtc=yes\n" + options) for u in browsers] + [(u, options) for u in phones]
         (folder / "pjsip.conf").write_text(
-            TRANSPORT.format(port=self.port)
+            "".join(TRANSPORT.format(kind=k, port=self.port) for k in transports)
             + "".join(ENDPOINT.format(user=u, more=m, qualify=qualify) for u, m in users)
         )
         for source, target in ((folder, "mnt"), ("/dev", "dev"), ("/proc", "proc")):
@@ -105,7 +105,8 @@ class Asterisk:
 
     def ready(self):
         assert self.process.child.poll() is None, self.process.output()
-        return net.bound(self.port) and "fully booted" in self.command("core waitfullybooted")
+        bound = net.bound(self.port) or net.bound(self.port, "tcp")
+        return bound and "fully booted" in self.command("core waitfullybooted")
 
     def command(self, words):
         done = subprocess.run(

@@ -2,10 +2,12 @@
 
 import re
 import socket
+import subprocess
 import time
 
 import pytest
 from harness import ends, net, sip
+from harness.edge import PROGRAM
 from harness.ends import Dialog, Pbx, TcpPbx, establish, hang_up
 from harness.sipp import Sipp
 
@@ -283,6 +285,26 @@ def test_strangers_are_hung_up_on(lab):  # R8
 def test_without_tcp_backends_nothing_listens(lab, transport):  # R8
     edge, _ = lab.scripted(transport=transport)
     assert net.can_connect(*edge.core) == (transport == "tcp")
+
+
+def refused_start(lab, listen, core, backend):
+    """What sipward says when it can't start so."""
+    file = lab.folder("mistake") / "sipward.yaml"
+    file.write_text(f"domain: sip.test\nlisten: [tcp: '{listen}']\ncore: {core}\nbackends: ['{backend}']\n")
+    done = subprocess.run([PROGRAM, file], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_the_core_address_is_for_one(lab):  # a mistake that would lose connections, or messages
+    port, other = net.free_port(), net.free_port()
+    for listen in (port, f"127.0.0.1:{port}"):
+        for transport in ("tcp", "auto"):
+            said = refused_start(lab, listen, f"127.0.0.1:{port}", f"{transport}:127.0.0.1:{other}")
+            assert re.search(rf":2: listen: sipward has 127.0.0.1:{port} for TCP connections", said), said
+    with socket.create_server(("127.0.0.1", port)):
+        said = refused_start(lab, other, f"127.0.0.1:{port}", f"tcp:127.0.0.1:{other}")
+        assert f"core 127.0.0.1:{port}: Address already in use" in said
 
 
 # SIPp

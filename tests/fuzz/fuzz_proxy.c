@@ -348,9 +348,9 @@ static const struct core_addr *backend(void)
     unsigned which = byte();
 
     addr = world.view.backends[which % world.view.backend_count];
-    if (addr.kind == CORE_UDP && which & 64)
+    if (core_addr_is_ip(&addr) && which & 64)
         addr.in.sin_port = htons(40000); /* in6 has it at the same place */
-    if (addr.kind == CORE_UDP && which >= 248) {
+    if (core_addr_is_ip(&addr) && which >= 248) {
         addr.in.sin_family = AF_INET;
         addr.in.sin_addr.s_addr = htonl(0x0a090909); /* no backend */
     }
@@ -364,7 +364,7 @@ static void say(const struct place *place)
         return;
     if (place->client >= 0)
         client_says(&world.clients[place->client], buf_str(&text));
-    else if (place->core.kind == CORE_UDP)
+    else if (core_addr_is_ip(&place->core))
         core_says(&world, &place->core, buf_str(&text));
 }
 
@@ -438,7 +438,7 @@ static void core_request(void)
 {
     const struct core_addr *from = backend();
 
-    if (from->kind != CORE_UDP)
+    if (!core_addr_is_ip(from))
         return;
     request_make(NULL, methods[choose(ARRAY_LEN(methods))]);
     core_says(&world, from, buf_str(&text));
@@ -553,6 +553,17 @@ static void pause(void)
     world_wait(&world, pauses[choose(ARRAY_LEN(pauses))]);
 }
 
+/* A TCP connection of the core side is lost, or could not be made. */
+static void connection_lost(bool connected)
+{
+    struct core_addr to = *backend();
+
+    if (!core_addr_is_ip(&to))
+        return;
+    to.kind = CORE_TCP;
+    proxy_core_lost(world.proxy, &to, connected, -ECONNRESET, world.now);
+}
+
 static void step(void)
 {
     unsigned what = byte();
@@ -576,6 +587,8 @@ static void step(void)
     default:
         if (what == 255)
             proxy_drain(world.proxy);
+        else if (what >= 223)
+            connection_lost(what == 223);
         else
             client_calls();
     }

@@ -141,7 +141,7 @@ static bool is_foreign(const struct world *world, const struct place *from)
 {
     struct hop hop = {.core = from->core};
 
-    if (from->client >= 0 || from->core.kind != CORE_UDP)
+    if (from->client >= 0 || !core_addr_is_ip(&from->core))
         return false;
     for (unsigned i = 0; i < world->view.backend_count; i++)
         if (hop_same_host(&hop, &(struct hop){.core = world->view.backends[i]}))

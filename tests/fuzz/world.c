@@ -120,7 +120,7 @@ static int core_send(void *context, const struct core_addr *to, struct str bytes
         return world->core_failure;
     keep(world, &place, bytes, true);
     uris_keep(world, bytes);
-    return to->kind == CORE_UDP ? 0 : post(world, to->kind == CORE_EMBEDDED, to->kind, bytes);
+    return core_addr_is_ip(to) ? 0 : post(world, to->kind == CORE_EMBEDDED, to->kind, bytes);
 }
 
 static void registrar_sends(void *context, struct str bytes)
@@ -262,12 +262,25 @@ void client_says(struct client *client, struct str bytes)
     assert(allocated() <= before + STEP_BYTES_MAX);
 }
 
+/* What the core's side of TCP gives to the proxy is framed: one message, or nothing. */
+static struct str framed(const struct world *world, struct str bytes)
+{
+    struct sip_frame frame;
+    size_t scanned = 0;
+
+    sip_frame(bytes, world->conf.limits.message_size, &scanned, &frame);
+    return frame.kind == FRAME_MESSAGE ? (struct str){bytes.p + frame.start, frame.len} : STR("");
+}
+
 void core_says(struct world *world, const struct core_addr *from, struct str bytes)
 {
     struct place place = {.client = -1, .core = *from};
-    char *copy = malloc(bytes.len + !bytes.len);
     size_t before = allocated();
+    char *copy;
 
+    if (from->kind == CORE_TCP)
+        bytes = framed(world, bytes);
+    copy = malloc(bytes.len + !bytes.len);
     assert(copy);
     memcpy(copy, bytes.p, bytes.len);
     for (unsigned workers = 1; workers < 5; workers += 3)
@@ -389,7 +402,7 @@ static void conf_make(struct world *world)
                       .default_expires_s = 600,
                       .max_expires_s = 1200,
                       .max_bindings = small ? 2 : 5,
-                      .nonce_lifetime_s = 300},
+                      .nonce_lifetime_s = 300                       },
         .headers = {.from_clients = from_clients,
                       .from_client_count = ARRAY_LEN(from_clients),
                       .to_clients = to_clients,
@@ -398,10 +411,11 @@ static void conf_make(struct world *world)
                       .rule_count = rewrites ? ARRAY_LEN(rules) : 0,
                       .client_address = rewrites ? "X-Client-Address" : NULL},
         .limits = {.message_size = small ? 1500 : 65536,
+                      .udp_size = 1300,
                       .max_forwards = 70,
                       .transactions = small ? 6 : 200,
                       .transactions_per_connection = small ? 2 : 100,
-                      .idle_timeout_s = small ? 60 : 7200                      },
+                      .idle_timeout_s = small ? 60 : 7200},
     };
 }
 
@@ -436,8 +450,12 @@ static void view_make(struct world *world)
         .backend_count = world->conf.backend_count,
         .local4 = udp4("10.0.0.2", 5060),
     };
-    if (world->options.several_backends)
-        world->view.local6 = udp6("2001:db8::2", 5060);
+    if (!world->options.several_backends)
+        return;
+    world->view.local6 = udp6("2001:db8::2", 5060);
+    world->view.tcp = true;
+    world->view.tcp_too[1] = true; /* T7 */
+    world->view.backends[2].kind = CORE_TCP;
 }
 
 void world_open(struct world *world, const struct world_options *options)

@@ -530,6 +530,34 @@ TEST(on_a_flow_a_request_is_sent_once_and_its_final_ends_it) /* T1, T5 */
     end();
 }
 
+TEST(over_tcp_nothing_is_sent_again_and_finals_end) /* T7 */
+{
+    struct hop to = on_tcp(0x0A000005, 5060);
+
+    (void)state;
+    begin();
+    (void)client_of(SIP_OPTIONS, "OPTIONS", to);
+    clock_to(20000);
+    assert_int_equal(respond_from(to, 200, "OPTIONS"), 0);
+    clock_to(20000);
+    CHECK_EVENT(20000, "200");
+    CHECK_EVENT(20000, "ended"); /* K is zero */
+    CHECK_SENT("OPTIONS", 0);
+    (void)client_of(SIP_INVITE, "INVITE", to);
+    clock_to(30000);
+    CHECK_SENT("INVITE", 20000);
+    assert_int_equal(respond_from(to, 486, "INVITE"), 0);
+    clock_to(30000);
+    CHECK_EVENT(30000, "486");
+    CHECK_EVENT(30000, "ended"); /* D is zero */
+    CHECK_SENT("ACK", 30000);
+    (void)client_of(SIP_INVITE, "INVITE", to);
+    clock_to(62000);
+    CHECK_EVENT(62000, "failed -110"); /* B */
+    CHECK_EVENT(62000, "ended");
+    end();
+}
+
 TEST(mailboxes_lose_messages_as_a_network_does) /* T1 */
 {
     static const enum core_kind kinds[] = {CORE_EMBEDDED, CORE_SELF};
@@ -856,6 +884,7 @@ int main(void)
         cmocka_unit_test(provisional_slows_a_request_down_to_t2),
         cmocka_unit_test(final_is_told_once),
         cmocka_unit_test(on_a_flow_a_request_is_sent_once_and_its_final_ends_it),
+        cmocka_unit_test(over_tcp_nothing_is_sent_again_and_finals_end),
         cmocka_unit_test(mailboxes_lose_messages_as_a_network_does),
         cmocka_unit_test(response_must_come_from_where_the_request_went),
         cmocka_unit_test(response_must_have_branch_and_method_of_the_request),

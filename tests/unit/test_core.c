@@ -50,6 +50,22 @@ static void addresses_are_equal_by_kind_family_host_and_port(void **state) /* R8
     assert_false(core_addr_eq(&a, &six));
     b = udp4("10.0.0.5", 5061);
     assert_false(core_addr_eq(&a, &b));
+    assert_true(core_addr_same_host(&a, &b));
+    b = a;
+    b.kind = CORE_TCP;
+    assert_false(core_addr_eq(&a, &b));
+    assert_true(core_addr_same_host(&a, &b));
+    assert_false(core_addr_same_host(&a, &six));
+    assert_false(core_addr_same_host(&a, &embedded));
+    struct core_addr c = b;
+    c.worker = 1; /* two connections to one place */
+    c.connection = 2;
+    assert_true(core_addr_eq(&b, &c));
+    core_addr_port_set(&c, 5070);
+    assert_false(core_addr_eq(&b, &c));
+    same = six;
+    core_addr_port_set(&same, 5070);
+    assert_int_equal(ntohs(same.in6.sin6_port), 5070);
     b = udp4("10.0.0.6", 5060);
     assert_false(core_addr_eq(&a, &b));
     b = udp6("2001:db8::6", 5060, 0);

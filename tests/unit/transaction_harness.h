@@ -228,6 +228,14 @@ static struct hop on_udp6(uint8_t last, uint16_t port)
     return hop;
 }
 
+static inline struct hop on_tcp(uint32_t ip, uint16_t port)
+{
+    struct hop hop = on_udp(ip, port);
+
+    hop.core.kind = CORE_TCP;
+    return hop;
+}
+
 static struct hop pbx(void)
 {
     return on_udp(0x0A000005, 5060);

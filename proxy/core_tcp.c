@@ -94,7 +94,8 @@ static void log_connection(enum log_level level, const char *what, const struct 
     char text[CORE_ADDR_TEXT];
 
     core_addr_text(peer, text);
-    log_event(level, what, LOG_TEXT("peer", str_of(text)), LOG_TEXT("reason", str_of(reason)));
+    log_event(level, what, LOG_TEXT("peer", str_of(text)),
+              reason ? LOG_TEXT("reason", str_of(reason)) : (struct log_field){0});
 }
 
 static void handle_closed(struct core_tcp *tcp)
@@ -607,7 +608,7 @@ static void connect_done(struct connection *connection)
     connection->used_at = now_of(tcp);
     tcp->counters.opened++;
     place_works(tcp, &connection->peer);
-    log_connection(LOG_INFO, "core connection opened", &connection->peer, "a request for it");
+    log_connection(LOG_INFO, "core connection opened", &connection->peer, NULL);
     timer_start(tcp->options.timers, &connection->timer, now_of(tcp) + KEEPALIVE_MS,
                 keepalive_fire);
     flush(connection);
@@ -659,7 +660,7 @@ static void accepted(void *context, int fd, const struct core_addr *peer)
     tcp->accepted++;
     tcp->counters.accepted++;
     connection->connected = true;
-    log_connection(LOG_INFO, "core connection accepted", peer, "the backend opened it");
+    log_connection(LOG_INFO, "core connection accepted", peer, NULL);
     events_set(connection, UV_READABLE);
 }
 

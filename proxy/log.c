@@ -32,7 +32,10 @@ struct line {
 
 static void add(struct line *line, struct str s)
 {
-    if (line->cut || s.len > line->max - RESERVE - line->len) {
+    size_t room = line->max - RESERVE;
+
+    /* What closed a value may stand in the reserve already. */
+    if (line->cut || line->len > room || s.len > room - line->len) {
         line->cut = true;
         return;
     }
@@ -245,7 +248,7 @@ static void add_field(struct line *line, const struct log_field *field)
             line->len = begin; /* half a number would be a wrong one */
         return;
     }
-    if (line->cut || line->max - RESERVE - line->len < 2) {
+    if (line->cut || line->len + RESERVE + 2 > line->max) {
         line->cut = true;
         line->len = begin;
         return;

@@ -75,6 +75,27 @@ static void line_is_time_level_event_and_fields(void **state)
     assert_string_equal(second + TEXT_HEAD, "error stopped\n");
 }
 
+static void a_line_that_is_full_stays_in_its_bounds(void **state) /* V7, X5 */
+{
+    char long_value[512], value[300];
+
+    (void)state;
+    memset(long_value, '\1', sizeof(long_value)); /* six bytes each when printed */
+    memset(value, '\1', sizeof(value));
+    for (unsigned json = 0; json < 2; json++)
+        for (size_t plain = 0; plain < 150; plain++) { /* the end of it comes everywhere */
+            memset(value, 'a', plain);
+            capture_begin(LOG_INFO, json);
+            log_event(LOG_INFO, "x", LOG_TEXT("a", ((struct str){long_value, sizeof(long_value)})),
+                      LOG_TEXT("b", ((struct str){value, plain + 140})),
+                      LOG_TEXT("c", STR("\1\1\1\1\1\1\1\1")), LOG_NUMBER("d", 12345678));
+            const char *text = capture_end();
+            assert_in_range(strlen(text), 3500, 4096);
+            assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+            memset(value, '\1', sizeof(value));
+        }
+}
+
 static void json_line_is_one_object(void **state)
 {
     (void)state;
@@ -265,6 +286,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(line_is_time_level_event_and_fields),
+        cmocka_unit_test(a_line_that_is_full_stays_in_its_bounds),
         cmocka_unit_test(json_line_is_one_object),
         cmocka_unit_test(a_peers_text_can_not_forge_a_line),
         cmocka_unit_test(long_values_and_lines_are_cut_and_stay_well_formed),

@@ -79,9 +79,11 @@ class Edge:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def memory(self):
-        """Resident, in bytes."""
+        """Resident, in bytes. ThreadSanitizer keeps four for each one that is used."""
+        shadowed = "libtsan" in pathlib.Path(f"/proc/{self.pid}/maps").read_text(encoding="utf-8")
         with open(f"/proc/{self.pid}/statm", encoding="ascii") as f:
-            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            resident = int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident // 5 if shadowed else resident
 
     def log(self):
         return self.process.output()

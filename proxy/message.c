@@ -110,15 +110,21 @@ static bool has_uri_headers(struct str uri)
     return memchr(at ? at : uri.p, '?', uri.len - (at ? (size_t)(at - uri.p) : 0)) != NULL;
 }
 
+static bool is_sip_uri(struct str uri)
+{
+    struct str scheme = text_scheme(uri);
+
+    return str_eq_nocase(scheme, STR("sip")) || str_eq_nocase(scheme, STR("sips"));
+}
+
 static void request_uri_check(struct scan *scan)
 {
-    struct str uri = scan->msg->uri, scheme = text_scheme(uri);
+    struct str uri = scan->msg->uri;
     struct text_uri cut;
 
     if (!text_uri_cut(uri, &cut) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
         refuse(scan, 400, "Bad Request-URI");
-    else if (!str_eq_nocase(scheme, STR("sip")) && !str_eq_nocase(scheme, STR("sips")) &&
-             !str_eq_nocase(scheme, STR("tel")))
+    else if (!is_sip_uri(uri) && !str_eq_nocase(text_scheme(uri), STR("tel")))
         refuse(scan, 416, "Unsupported URI Scheme");
 }
 
@@ -275,13 +281,13 @@ static bool via_clear(struct scan *scan, struct str value)
     struct str host;
     int port;
 
-    if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP")))
+    if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP")) ||
+        !text_host_port_cut(via.sent_by, &host, &port))
         return false;
     scan->repair = via.untidy;
     if (scan->seen & UINT64_C(1) << HEADER_VIA)
         return true;
-    if (!text_host_port_cut(via.sent_by, &host, &port) ||
-        !branch_read(via.params, &scan->msg->top_branch))
+    if (!branch_read(via.params, &scan->msg->top_branch))
         return false;
     scan->msg->top_sent_by = via.sent_by;
     scan->via_read = true;
@@ -300,12 +306,14 @@ static bool contact_clear(struct scan *scan, struct str value)
            addr_read(scan, value, &addr);
 }
 
-/* Route, Record-Route, Path. Outside of brackets, whose would the parameters be? */
+/* Route, Record-Route, Path: a sip or sips URI without headers (RFC 3261 19.1.1). Outside of
+ * brackets, whose would the parameters be? */
 static bool route_clear(struct scan *scan, struct str value)
 {
     struct text_addr addr;
 
-    return addr_read(scan, value, &addr) && (addr.brackets || !addr.params.len);
+    return addr_read(scan, value, &addr) && (addr.brackets || !addr.params.len) &&
+           is_sip_uri(addr.uri) && !has_uri_headers(addr.uri);
 }
 
 static bool value_clear(struct scan *scan, enum header_id id, struct str value)

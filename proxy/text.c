@@ -237,7 +237,8 @@ static bool display_read(struct text_addr *addr)
 }
 
 /* Header parameters: nothing, or from a ';' on; none of , < > outside of quotes, nor, where `at` is
- * false, an '@'. `untidy`: a ';' or '=' with nothing behind it, which not every reader takes. */
+ * false, an '@'; quotes around all of a value or nowhere (RFC 3261 25.1: gen-value). `untidy`: a
+ * ';' or '=' with nothing behind it, which not every reader takes. */
 static bool params_clear(struct str params, bool at, bool *untidy)
 {
     char last = ';'; /* byte that is no blank */
@@ -248,11 +249,14 @@ static bool params_clear(struct str params, bool at, bool *untidy)
     if (params.p[0] != ';')
         return false;
     for (size_t i = 1; i < params.len; i++) {
+        char c = params.p[i];
         size_t end;
 
-        switch (params.p[i]) {
-        case ' ':
-        case '\t': continue;
+        if (text_blank(c))
+            continue;
+        if (last == '"' && c != ';')
+            return false;
+        switch (c) {
         case ',':
         case '<':
         case '>': return false;
@@ -266,14 +270,14 @@ static bool params_clear(struct str params, bool at, bool *untidy)
             break;
         case ';': *untidy |= last == ';' || last == '='; break;
         case '"':
-            end = quoted_end(params, i);
+            end = last == '=' ? quoted_end(params, i) : 0;
             if (!end)
                 return false;
             i = end - 1;
             break;
         default: break;
         }
-        last = params.p[i];
+        last = c;
     }
     *untidy |= last == ';' || last == '=';
     return true;
@@ -375,6 +379,7 @@ bool text_via_cut(struct str value, struct text_via *out)
     via.params = part(rest, i, rest.len);
     if (!text_is_token(via.protocol) || !text_is_token(via.version) ||
         !text_is_token(via.transport) || !via.sent_by.len ||
+        text_has_any(value, "()") || /* comments, to readers of RFC 2543 */
         text_has_any(via.sent_by, "/,<>\"@?") || !params_clear(via.params, true, &via.untidy))
         return false;
     *out = via;

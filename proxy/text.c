@@ -212,7 +212,8 @@ bool text_uri_cut(struct str uri, struct text_uri *out)
     }
     while (i < rest.len && rest.p[i] != ';' && rest.p[i] != '?')
         i++;
-    if ((at && rest.len && memchr(rest.p, '@', rest.len)) ||
+    if ((cut.user.len && cut.user.p[0] == ':') ||
+        (at && rest.len && memchr(rest.p, '@', rest.len)) ||
         !text_host_port_cut(part(rest, 0, i), &cut.host, &cut.port))
         return false;
     *out = cut;
@@ -241,7 +242,8 @@ static bool display_read(struct text_addr *addr)
  * ';' or '=' with nothing behind it, which not every reader takes. */
 static bool params_clear(struct str params, bool at, bool *untidy)
 {
-    char last = ';'; /* byte that is no blank */
+    char last = ';';    /* byte that is no blank */
+    bool value = false; /* behind the '=' of a parameter */
 
     *untidy = false;
     if (!params.len)
@@ -267,8 +269,13 @@ static bool params_clear(struct str params, bool at, bool *untidy)
         case '=':
             if (last == ';')
                 return false;
+            c = value ? ' ' : '='; /* a second one is a byte of the value */
+            value = true;
             break;
-        case ';': *untidy |= last == ';' || last == '='; break;
+        case ';':
+            *untidy |= last == ';' || last == '=';
+            value = false;
+            break;
         case '"':
             end = last == '=' ? quoted_end(params, i) : 0;
             if (!end)

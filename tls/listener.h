@@ -1,4 +1,4 @@
-/* Listeners: accepted connections of one worker, for every kind (tls, tcp, wss, ws).
+/* Listeners: accepted connections of one worker, for every kind (tls, wss, tls+wss, tcp, ...).
  *
  * Each worker has its own socket on each port (SO_REUSEPORT). Accepted sockets are non-blocking,
  * close-on-exec, with TCP_NODELAY, TCP_USER_TIMEOUT and keepalive. Out of file descriptors or

@@ -1,0 +1,300 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "proxy/log.h"
+#include "tls/socket.h"
+#include "tls/stream_internal.h"
+
+enum {
+    CLOSE_TIMEOUT_MS = 1000, /* for the peer to answer a proper close */
+    READS_PER_WAKE_UP = 32,
+};
+
+/* Deadlines (F7) ------------------------------------------------------------------------------- */
+
+static uint64_t after(uint64_t start, unsigned seconds)
+{
+    return seconds ? start + (uint64_t)seconds * 1000 : UINT64_MAX;
+}
+
+/* When this connection ends if nothing happens, and what the reason is then. */
+static uint64_t stream_deadline(const struct stream *stream, const char **reason)
+{
+    const struct conf *conf = stream->streams->options.conf;
+
+    *reason = NULL;
+    switch (stream->state) {
+    case STREAM_PREFACE:
+        *reason = "PROXY protocol header timeout";
+        return after(stream->since, conf->limits.handshake_timeout_s);
+    case STREAM_HANDSHAKE:
+        *reason = "handshake timeout";
+        return after(stream->since, conf->limits.handshake_timeout_s);
+    case STREAM_CHOICE:
+        *reason = "first message timeout";
+        return after(stream->since, conf->limits.first_message_timeout_s);
+    case STREAM_OPEN: return stream->protocol->deadline(stream->conn);
+    case STREAM_CLOSING: *reason = "close timeout"; return stream->since + CLOSE_TIMEOUT_MS;
+    case STREAM_GONE: break;
+    }
+    return UINT64_MAX;
+}
+
+static void stream_gone(struct stream *stream);
+
+static void stream_timer(struct timer *timer, uint64_t now)
+{
+    struct stream *stream =
+        (struct stream *)(void *)((char *)timer - offsetof(struct stream, timer));
+    const char *reason;
+    uint64_t deadline = stream_deadline(stream, &reason);
+
+    if (deadline == UINT64_MAX)
+        return;
+    if (now < deadline) {
+        timer_start(stream->streams->options.timers, timer, deadline, stream_timer);
+        return;
+    }
+    switch (stream->state) {
+    case STREAM_PREFACE:
+    case STREAM_HANDSHAKE: stream_end(stream, reason, END_AT_ONCE); break;
+    case STREAM_CHOICE: stream_end(stream, reason, END_PROPERLY); break;
+    case STREAM_OPEN:
+        if (stream->ending) /* the loop ends it this very turn */
+            break;
+        stream->protocol->expire(stream->conn, now);
+        if (!stream->ending)
+            stream_deadline_update(stream);
+        break;
+    case STREAM_CLOSING: stream_gone(stream); break;
+    case STREAM_GONE: break;
+    }
+}
+
+/* A later deadline than before costs nothing: the timer finds out when it fires. */
+void stream_deadline_update(struct stream *stream)
+{
+    const struct streams_options *options = &stream->streams->options;
+    const char *reason;
+    uint64_t deadline = stream_deadline(stream, &reason);
+
+    if (deadline == UINT64_MAX || (timer_running(&stream->timer) && stream->timer.due <= deadline))
+        return;
+    timer_start(options->timers, &stream->timer, deadline, stream_timer);
+    if (options->timers_changed)
+        options->timers_changed(options->context);
+}
+
+void stream_state_set(struct stream *stream, enum state state)
+{
+    stream->state = state;
+    stream->since = stream_now(stream);
+    stream_deadline_update(stream);
+}
+
+void stream_events_update(struct stream *stream)
+{
+    bool waiting = stream->queue.base || stream->channel.wants_write;
+    int events = UV_READABLE;
+
+    switch (stream->state) {
+    case STREAM_PREFACE: break;
+    case STREAM_HANDSHAKE: events = stream->channel.wants_write ? UV_WRITABLE : UV_READABLE; break;
+    case STREAM_CHOICE:
+    case STREAM_OPEN: events = UV_READABLE | (waiting ? UV_WRITABLE : 0); break;
+    case STREAM_CLOSING: events = stream->finished ? UV_READABLE : UV_WRITABLE; break;
+    case STREAM_GONE: return;
+    }
+    if (events == stream->events)
+        return;
+    stream->events = events;
+    uv_poll_start(&stream->poll, events, stream_event);
+}
+
+/* Ending --------------------------------------------------------------------------------------- */
+
+static void all_remove(struct stream *stream)
+{
+    *stream->link = stream->next;
+    if (stream->next)
+        stream->next->link = stream->link;
+    stream->streams->count--;
+}
+
+static void stream_free(uv_handle_t *handle)
+{
+    struct stream *stream = handle->data;
+
+    all_remove(stream);
+    free(stream);
+}
+
+/* The socket closes; the struct stays until libuv has let go of it. */
+static void stream_gone(struct stream *stream)
+{
+    const struct streams_options *options = &stream->streams->options;
+
+    if (stream->state == STREAM_GONE)
+        return;
+    stream->state = STREAM_GONE;
+    timer_stop(options->timers, &stream->timer);
+    stream_todo_remove(stream);
+    queue_clear(&stream->queue);
+    free(stream->preface);
+    stream->preface = NULL;
+    uv_close((uv_handle_t *)&stream->poll, stream_free); /* first: it knows the socket */
+    channel_close(&stream->channel);
+    atomic_fetch_sub(options->connections, 1);
+}
+
+static void end_log(const struct stream *stream, const char *reason, enum ending how)
+{
+    char peer[SOCKET_TEXT];
+
+    socket_text(&stream->peer.sa, peer);
+    if (stream->state == STREAM_PREFACE || stream->state == STREAM_HANDSHAKE)
+        log_event(stream->unproxied ? LOG_DEBUG : LOG_INFO,
+                  stream->state == STREAM_PREFACE ? "PROXY protocol failed"
+                                                  : "TLS handshake failed",
+                  LOG_TEXT("peer", str_of(peer)), LOG_TEXT("reason", str_of(reason)));
+    else if (how == END_RESET && stream->flow)
+        log_event(LOG_WARNING, "slow reader closed",
+                  LOG_TEXT("flow", str_of(flow_name(stream->flow))), LOG_TEXT("peer", str_of(peer)),
+                  LOG_NUMBER("queued", (int64_t)queue_bytes(&stream->queue).len));
+}
+
+/* The flow and the protocol are told, in this order: until here the flow may still ask to send. */
+static void protocol_close(struct stream *stream, const char *reason)
+{
+    struct flow *flow = stream->flow;
+
+    stream->flow = NULL;
+    if (flow)
+        flow_close(flow, reason, stream_now(stream));
+    if (stream->conn)
+        stream->protocol->close(stream->conn);
+    stream->conn = NULL;
+    stream_partial_free(stream);
+}
+
+void stream_end(struct stream *stream, const char *reason, enum ending how)
+{
+    char *copy = stream->end_reason; /* `reason` may be in it */
+
+    if (stream->state >= STREAM_CLOSING)
+        return;
+    end_log(stream, reason, how);
+    stream->ending = false;
+    if (how == END_PROPERLY && stream->conn && stream->protocol->farewell)
+        stream->protocol->farewell(stream->conn, reason);
+    stream->state = STREAM_CLOSING; /* from here on send() says -EPIPE */
+    stream->since = stream_now(stream);
+    stream_todo_remove(stream);
+    protocol_close(stream, reason);
+    if (stream->end_reason != copy)
+        free(stream->end_reason);
+    stream->end_reason = NULL;
+    free(copy);
+    if (how == END_RESET) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+
+        setsockopt(stream->channel.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    }
+    if (how == END_PROPERLY || how == END_ANSWERED)
+        stream_closing(stream);
+    else
+        stream_gone(stream);
+}
+
+void stream_end_later(struct stream *stream, const char *reason, enum ending how)
+{
+    if (stream->state >= STREAM_CLOSING || stream->ending)
+        return;
+    stream->ending = true;
+    stream->end_how = how;
+    stream->end_reason = strdup(reason);
+    stream_todo_add(stream);
+}
+
+bool stream_ending(const struct stream *stream)
+{
+    return stream->state >= STREAM_CLOSING || stream->ending;
+}
+
+void stream_error(const struct stream *stream, ssize_t err, char reason[STREAM_REASON_SIZE])
+{
+    const char *error = stream->channel.error;
+
+    switch (err) {
+    case 0:
+    case -ECONNRESET:
+    case -EPIPE:
+        error = stream->protocol ? stream->protocol->lost : "closed by client";
+        snprintf(reason, STREAM_REASON_SIZE, "%s", error);
+        break;
+    case -EPROTO: snprintf(reason, STREAM_REASON_SIZE, "TLS error: %s", error); break;
+    default: snprintf(reason, STREAM_REASON_SIZE, "%s", error); break;
+    }
+}
+
+/* After an error of TLS itself OpenSSL has sent an alert, which the peer should live to read. */
+void stream_failed(struct stream *stream, ssize_t err)
+{
+    char reason[STREAM_REASON_SIZE];
+
+    if (err == -EPROTO && stream->state == STREAM_HANDSHAKE) /* the line says TLS already */
+        snprintf(reason, sizeof(reason), "%s", stream->channel.error);
+    else
+        stream_error(stream, err, reason);
+    queue_clear(&stream->queue);
+    stream_end(stream, reason, err == -EPROTO || err == 0 ? END_ANSWERED : END_AT_ONCE);
+    /* It ended of its own: nothing to wait for, once what we had to say is said. */
+    if (err == 0 && stream->state == STREAM_CLOSING && stream->finished)
+        stream_gone(stream);
+}
+
+/* What is queued, close_notify, FIN; then the peer's own end, which keeps a RST from eating what
+ * it has not read yet. */
+void stream_closing(struct stream *stream)
+{
+    int err = stream->finished ? 0 : stream_queue_flush(stream);
+
+    if (!err && !stream->finished) {
+        err = channel_finish(&stream->channel);
+        stream->finished = !err;
+    }
+    if (err && err != -EAGAIN) {
+        stream_gone(stream);
+        return;
+    }
+    for (int i = 0; stream->finished && i < READS_PER_WAKE_UP; i++) {
+        ssize_t got =
+            recv(stream->channel.fd, stream->streams->buffer, stream->streams->buffer_size, 0);
+
+        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+            stream_gone(stream);
+            return;
+        }
+        if (got < 0)
+            break;
+    }
+    stream_deadline_update(stream);
+    stream_events_update(stream);
+}
+
+/* libuv stops polling and says EBADF when the socket has an error: the real one is in the socket.
+ */
+void stream_broken(struct stream *stream)
+{
+    char reason[STREAM_REASON_SIZE];
+
+    if (stream->state == STREAM_CLOSING) {
+        stream_gone(stream);
+        return;
+    }
+    stream_error(stream, channel_socket_error(&stream->channel), reason);
+    stream_end(stream, reason, END_AT_ONCE);
+}

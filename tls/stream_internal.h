@@ -1,0 +1,98 @@
+/* What the files behind stream.h share: the connection itself. stream.c begins and runs it,
+ * stream_transfer.c moves its bytes, stream_end.c has its limits and its end. */
+#pragma once
+
+#include "tls/channel.h"
+#include "tls/proxy_protocol.h"
+#include "tls/queue.h"
+#include "tls/stream.h"
+
+enum { STREAM_REASON_SIZE = 128, STREAM_ALPN_SIZE = 32 };
+
+enum state {
+    STREAM_PREFACE,   /* a PROXY protocol header, where the listener wants one */
+    STREAM_HANDSHAKE, /* TLS only */
+    STREAM_CHOICE,    /* of the protocol, by the first bytes */
+    STREAM_OPEN,      /* the protocol's */
+    STREAM_CLOSING,   /* the flow is told; what is queued, close_notify and FIN go out */
+    STREAM_GONE,      /* socket closed; libuv still has the handle */
+};
+
+enum ending {
+    END_PROPERLY, /* the protocol's last words, and what is queued, go out; the peer may answer */
+    END_ANSWERED, /* the same without last words: the peer has ended, or had an alert */
+    END_AT_ONCE,  /* nothing more can be said */
+    END_RESET,    /* and what the kernel holds for the peer goes too */
+};
+
+struct preface {
+    size_t len;
+    uint8_t bytes[PROXY_HEADER_MAX];
+};
+
+struct stream {
+    struct streams *streams;
+    struct stream *next, **link;           /* of all */
+    struct stream *todo_next, **todo_link; /* link NULL: nothing to do */
+    uv_poll_t poll;
+    int events; /* polled for */
+    enum state state;
+    enum conf_listener_kind kind;
+    struct preface *preface; /* NULL: not in that state */
+    bool unproxied;          /* the load balancer itself: a health check */
+    struct channel channel;
+    bool finished; /* closing: close_notify and FIN are out */
+
+    const struct stream_protocol *protocol; /* NULL: not yet known */
+    void *conn;                             /* the protocol's */
+    struct flow *flow;
+    union conf_sockaddr peer, local;
+
+    struct timer timer; /* never after the deadline: events move that, only firing looks */
+    uint64_t since;     /* of the state */
+
+    char *partial; /* bytes that the protocol has not taken; NULL: none */
+    size_t partial_len, partial_size;
+    struct queue queue;
+
+    bool ending; /* decided inside a call of proxy/, done by the loop */
+    enum ending end_how;
+    char *end_reason; /* NULL: no memory for it */
+};
+
+struct streams {
+    struct streams_options options;
+    struct stream *all, *todo;
+    uv_idle_t todo_idle; /* runs while there is something to do */
+    unsigned count;
+    bool closing;
+    char *buffer; /* all connections read into it, one after another */
+    size_t buffer_size;
+    char alpn[STREAM_ALPN_SIZE]; /* of both protocols */
+};
+
+/* stream.c */
+void stream_todo_add(struct stream *stream); /* the loop looks at it, soon */
+void stream_todo_remove(struct stream *stream);
+void stream_event(uv_poll_t *poll, int status, int events);
+void stream_choose(struct stream *stream, struct str first); /* the protocol, if these bytes tell */
+
+/* stream_transfer.c */
+void stream_receive(struct stream *stream);
+/* 0: all is with the kernel. -EAGAIN: the rest waits. Other errors: the connection is broken. */
+int stream_queue_flush(struct stream *stream);
+void stream_partial_free(struct stream *stream);
+
+/* stream_end.c */
+void stream_state_set(struct stream *stream, enum state state);
+void stream_deadline_update(struct stream *stream);
+void stream_events_update(struct stream *stream); /* what the socket is polled for */
+/* From the loop only, never inside a call of proxy/: it tells the flow. */
+void stream_end(struct stream *stream, const char *reason, enum ending how);
+/* Inside a call of proxy/: the loop does it, soon. The first reason counts. */
+void stream_end_later(struct stream *stream, const char *reason, enum ending how);
+void stream_failed(struct stream *stream, ssize_t err); /* with an error of the channel */
+void stream_broken(struct stream *stream);              /* by an error that polling reported */
+void stream_closing(struct stream *stream);             /* goes on with that */
+/* In words, for an error that the channel returned. */
+void stream_error(const struct stream *stream, ssize_t err, char reason[STREAM_REASON_SIZE]);

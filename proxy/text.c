@@ -239,7 +239,7 @@ static bool display_read(struct text_addr *addr)
 
 /* Header parameters: nothing, or from a ';' on; none of , < > outside of quotes, nor, where `at` is
  * false, an '@'; quotes around all of a value or nowhere (RFC 3261 25.1: gen-value). `untidy`: a
- * ';' or '=' with nothing behind it, which not every reader takes. */
+ * ';' or '=' with nothing behind it, or a blank before a quote; not every reader takes that. */
 static bool params_clear(struct str params, bool at, bool *untidy)
 {
     char last = ';';    /* byte that is no blank */
@@ -280,6 +280,7 @@ static bool params_clear(struct str params, bool at, bool *untidy)
             end = last == '=' ? quoted_end(params, i) : 0;
             if (!end)
                 return false;
+            *untidy |= params.p[i - 1] != '=';
             i = end - 1;
             break;
         default: break;

@@ -54,7 +54,7 @@ struct text_addr {
     struct str params; /* from the first ';' on, or empty */
     bool brackets;
     bool wants_quotes; /* the display name is neither tokens nor quoted, and has no quote in it */
-    bool untidy;       /* there is a ';' or '=' in params with nothing behind it */
+    bool untidy;       /* params have to be printed anew, one by one */
 };
 /* false: it has no clear seams (N8). */
 bool text_addr_cut(struct str value, struct text_addr *out);

@@ -441,8 +441,8 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
     if (request->method == SIP_INVITE)
         server_transaction_reply(forward->server, 100, NULL, STR(""), now); /* T2 */
     status = forward_send(forward, request, &target, now);                  /* 16.6 */
-    if (status)
-        forward_answer(forward, status, NULL, STR(""), now);
+    if (status) /* Contact is the only header that is read so late */
+        forward_answer(forward, status, status == 400 ? "Bad Contact" : NULL, STR(""), now);
 }
 
 int request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,

@@ -489,8 +489,9 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
 
         if (str_eq(value, STR("*")))
             continue;
-        if (sip_addr_parse(arena, value, &addr))
-            return -EBADMSG;
+        int err = sip_addr_parse(arena, value, &addr);
+        if (err)
+            return err == -ENOMEM ? err : -EBADMSG;
         if (!str_eq(addr.uri.scheme, STR("sip")) && !str_eq(addr.uri.scheme, STR("sips")))
             continue;
         token = contact_token(proxy, flow, addr.uri.text);

@@ -234,6 +234,9 @@ static void what_is_unclear_is_refused_and_not_guessed(
             assert_string_equal(start_line(passage.answer), cases[i].answer);
             assert_string_equal(passage.passed, "");
         }
+    struct passage passage = cross(true, GOOD "Contact: <sip:a@b:99999>\n" END); /* to be masked */
+    assert_string_equal(start_line(passage.answer), "SIP/2.0 400 Bad Contact");
+    assert_string_equal(passage.passed, "");
 }
 
 /* ---- who may say what (N5, N7) ---- */

@@ -570,6 +570,91 @@ static void another_request_is_no_retransmission(void **state) /* T8 refused */
     assert_memory_equal(inbox_last(&edge.core), "MESSAGE sip:bob@sip.test ", 25);
 }
 
+/* ---- limits, and what can't be sent ---- */
+
+static void a_100_alone_does_not_keep_a_call_for_ever(void **state) /* T5 to core */
+{
+    (void)state;
+    char invite[8192];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    edge_from_core(&edge, "%s", response_to(invite, "100 Trying", NULL, NULL));
+    inbox_take(&edge.core);
+    edge_wait(&edge, 180999);
+    assert_int_equal(edge.core.count, 0);
+    edge_wait(&edge, 1); /* timer C */
+    assert_memory_equal(inbox_last(&edge.core), "CANCEL ", 7);
+    edge_wait(&edge, 32000);
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 408 Request Timeout");
+}
+
+static void
+what_a_client_cannot_be_sent_is_answered_430(void **state) /* R7 refused, T6 to access */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    bob->broken = true;
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, ""));
+    edge_wait(&edge, 1);
+    assert_string_equal(start_line(inbox_last(&edge.core)), "SIP/2.0 430 Flow Failed");
+}
+
+static void a_transaction_that_is_over_counts_no_more(void **state) /* T1 to core */
+{
+    (void)state;
+    edge.conf.limits.transactions_per_connection = 1;
+    for (unsigned i = 0; i < 5; i++) {
+        edge_from_client(alice,
+                         "MESSAGE sip:b@x SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKo%u\n"
+                         "From: <sip:a@b>;tag=a\nTo: <sip:b@b>\nCall-ID: o\nCSeq: 1 MESSAGE",
+                         i);
+        edge_from_core(&edge, "%s", response_to(inbox_last(&edge.core), "200 OK", "b", NULL));
+        assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 200 OK");
+        edge_wait(&edge, 1); /* timer K of the core's side is still to come */
+    }
+}
+
+static void a_full_proxy_refuses_and_says_when_to_come_again(void **state) /* V7 */
+{
+    (void)state;
+    edge.conf.limits.transactions = 2;
+    edge_hang_up(alice);
+    edge_hang_up(bob);
+    edge_start(&edge);
+    alice = edge_client(&edge, 0, "TLS");
+    for (unsigned i = 0; i < 3; i++) {
+        inbox_take(&edge.core);
+        edge_from_client(alice,
+                         "MESSAGE sip:b@x SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKf%u\n"
+                         "From: <sip:a@b>;tag=a\nTo: <sip:b@b>\nCall-ID: f\nCSeq: 1 MESSAGE",
+                         i);
+        assert_int_equal(edge.core.count, i < 2);
+    }
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 503 Service Unavailable");
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "Retry-After", 0), "5");
+}
+
+static void what_grows_too_large_on_its_way_is_refused(void **state) /* F6 refused, V7 */
+{
+    (void)state;
+    enum { CONTACTS = 200, LEN = 310 };
+    static char text[CONTACTS * (LEN + 32) + 1024];
+    char *at = text + sprintf(text, "%s",
+                              "REGISTER sip:sip.test SIP/2.0\nVia: SIP/2.0/TLS x;branch=z9hG4bKg\n"
+                              "From: <sip:a@b>;tag=a\nTo: <sip:a@b>\nCall-ID: g\nCSeq: 1 REGISTER");
+
+    for (unsigned i = 0; i < CONTACTS; i++)
+        at += sprintf(at, "\nContact: <sip:%0*u@x>", LEN - 20, i);
+    edge_from_client(alice, "%s", text);
+    assert_string_equal(start_line(inbox_last(&alice->inbox)), "SIP/2.0 513 Message Too Large");
+    assert_int_equal(edge.core.count, 0);
+    edge_wait(&edge, 1);
+    assert_int_equal(proxy_sizes(edge.proxy).transactions, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -601,6 +686,11 @@ int main(void)
         MASK(a_final_in_time_is_passed_on),
         MASK(ringing_that_goes_on_is_no_reason_to_give_up),
         MASK(another_request_is_no_retransmission),
+        MASK(a_100_alone_does_not_keep_a_call_for_ever),
+        MASK(what_a_client_cannot_be_sent_is_answered_430),
+        MASK(a_transaction_that_is_over_counts_no_more),
+        MASK(a_full_proxy_refuses_and_says_when_to_come_again),
+        MASK(what_grows_too_large_on_its_way_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,11 +14,11 @@ enum { ASKED_MAX = 2048, SENT_MAX = 4096, FINALS_MAX = 64 };
 
 /* A request that the proxy was given, and how often. */
 struct asked {
-    struct place from;
-    uint64_t key; /* branch, Call-ID, CSeq */
-    bool is_ack, is_invite;
-    unsigned count, finals;
+    uint64_t key;              /* branch, Call-ID, CSeq */
     uint64_t sent[FINALS_MAX]; /* hashes of the final responses to it */
+    struct place from;
+    unsigned count, finals;
+    bool is_ack, is_invite;
 };
 
 /* A request that the proxy has sent. */
@@ -295,12 +295,17 @@ static bool cause_names(struct world *world, const struct client *client)
     return false;
 }
 
-/* Nowhere but to backends and flows (R2). */
+/* Nowhere but to backends and flows (R2); by TCP where a Route says so, or for the size (T7). */
 static bool is_backend(const struct world *world, const struct core_addr *to)
 {
-    for (unsigned i = 0; i < world->view.backend_count; i++)
-        if (core_addr_eq(&world->view.backends[i], to))
+    for (unsigned i = 0; i < world->view.backend_count; i++) {
+        struct core_addr backend = world->view.backends[i];
+
+        if (core_addr_is_ip(&backend) && core_addr_is_ip(to))
+            backend.kind = to->kind;
+        if (core_addr_eq(&backend, to))
             return true;
+    }
     return false;
 }
 

@@ -209,8 +209,11 @@ static void registrar_delivered(void *context, const struct core_addr *from, cha
 {
     struct server *server = context;
 
-    (void)from;
-    if (server->registrar)
+    if (!server->registrar)
+        return;
+    if (from->kind == CORE_SELF) /* a worker's own word, behind all that its flow sent */
+        registrar_flow_gone(server->registrar, (struct str){bytes, len});
+    else
         registrar_receive(server->registrar, bytes, len, uv_now(&server->loop));
 }
 

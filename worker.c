@@ -137,6 +137,15 @@ static int core_send(void *context, const struct core_addr *to, struct str bytes
     return -EPIPE;
 }
 
+static void flow_gone(void *context, struct str token)
+{
+    const struct core_addr self = {.kind = CORE_SELF};
+    struct worker *worker = context;
+
+    if (worker->shared->registrar && !worker->quiet)
+        mailbox_post(worker->shared->registrar, &self, token);
+}
+
 /* ---- the access side ---- */
 
 static void accepted(void *context, const struct conf_listener *conf, int fd,
@@ -289,6 +298,7 @@ static int set_up(struct worker *worker, FILE *errors)
         .token_key_count = shared->token_key_count,
         .instance = shared->instance,
         .core_send = core_send,
+        .flow_gone = flow_gone,
         .context = worker,
     };
     int err = openssl_open(worker, errors);

@@ -161,6 +161,8 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now)
     forwards_flow_closed(proxy, flow, now);
     log_event(LOG_INFO, "flow closed", LOG_TEXT("flow", str_of(flow->name)),
               LOG_TEXT("peer", str_of(flow->peer)), LOG_TEXT("reason", str_of(reason)));
+    if (flow->registered && proxy->options.flow_gone)
+        proxy->options.flow_gone(proxy->options.context, str_of(flow->token));
     slot_give(proxy, flow->slot);
     proxy->flow_count--;
     proxy->counters.flows_closed++;

@@ -436,6 +436,8 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
         proxy_reply(proxy, request, reply_to, 503, NULL, STR("Retry-After: 5\r\n"));
         return;
     }
+    if (request->method == SIP_REGISTER && reply_to->flow && target.hop.core.kind == CORE_EMBEDDED)
+        reply_to->flow->registered = true;
     forward->outbound = request->method == SIP_REGISTER &&
                         sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
     if (request->method == SIP_INVITE)

@@ -28,6 +28,7 @@ struct flow {
     struct forward *origins; /* requests it sent, still open */
     struct forward *targets; /* requests it was sent, still open */
     unsigned origin_count;
+    bool registered;         /* at CORE_EMBEDDED, or tried to */
     uint64_t heard;          /* the last bytes of a stream; 0: it is none, its transport pings */
     uint64_t silence_max_ms; /* that it agreed to, with a grace; 0: none */
     struct timer silence;

@@ -3,12 +3,18 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <utlist.h>
+#include <xxhash.h>
+
+enum { FLOW_BUCKETS = 1024 };
+
 struct location {
     struct location_options options;
     uint64_t last_id;
     struct aor *aors; /* sorted by user name */
     unsigned aor_count;
     size_t binding_count;
+    struct binding *flows[FLOW_BUCKETS]; /* bindings by their flow */
 };
 
 static int name_compare(struct str a, struct str b)
@@ -174,16 +180,37 @@ bool location_uri_equal(const struct sip_uri *a, const struct sip_uri *b)
 
 /* ---- bindings ---- */
 
+static struct binding **flow_bucket(struct location *location, const uint8_t flow[FLOW_ID_LEN])
+{
+    return &location->flows[XXH3_64bits(flow, FLOW_ID_LEN) % FLOW_BUCKETS];
+}
+
 /* Take a binding out of its AOR's list. */
 static struct binding *binding_unlink(struct binding **link)
 {
     struct binding *binding = *link;
+    struct location *location = binding->aor->location;
 
     *link = binding->next;
     binding->aor->count--;
-    binding->aor->location->binding_count--;
-    timer_stop(binding->aor->location->options.timers, &binding->expiry);
+    location->binding_count--;
+    timer_stop(location->options.timers, &binding->expiry);
+    if (binding->has_flow)
+        DL_DELETE2(*flow_bucket(location, binding->flow), binding, flow_prev, flow_next);
     return binding;
+}
+
+/* It ends by itself, whatever its user wants. */
+static void binding_end(struct binding *binding, const char *why)
+{
+    const struct location_options *options = &binding->aor->location->options;
+    struct binding **link = &binding->aor->bindings;
+
+    while (*link != binding)
+        link = &(*link)->next;
+    (void)binding_unlink(link);
+    options->ended(options->context, binding, why);
+    free(binding);
 }
 
 void location_destroy(struct location **location)
@@ -207,16 +234,8 @@ size_t location_bindings(const struct location *location)
 
 static void binding_expired(struct timer *timer, uint64_t now)
 {
-    struct binding *binding = (struct binding *)((char *)timer - offsetof(struct binding, expiry));
-    const struct location_options *options = &binding->aor->location->options;
-    struct binding **link = &binding->aor->bindings;
-
     (void)now;
-    while (*link != binding)
-        link = &(*link)->next;
-    (void)binding_unlink(link);
-    options->expired(options->context, binding);
-    free(binding);
+    binding_end((struct binding *)((char *)timer - offsetof(struct binding, expiry)), "expired");
 }
 
 static struct str text_take(char **at, struct str s)
@@ -265,6 +284,8 @@ static int binding_create(const struct location_update *update, const struct con
     binding->params = text_take(&at, change->params);
     binding->instance = text_take(&at, change->instance);
     binding->reg_id = change->reg_id;
+    binding->has_flow = change->has_flow;
+    memcpy(binding->flow, change->flow, FLOW_ID_LEN);
     binding->call_id = text_take(&at, update->call_id);
     binding->cseq = update->cseq;
     binding->path_count = update->path_count;
@@ -313,6 +334,8 @@ static void binding_enter(struct aor *aor, struct binding *binding, unsigned exp
     aor->bindings = binding;
     aor->count++;
     location->binding_count++;
+    if (binding->has_flow)
+        DL_APPEND2(*flow_bucket(location, binding->flow), binding, flow_prev, flow_next);
     timer_start(location->options.timers, &binding->expiry, binding->expires_at, binding_expired);
 }
 
@@ -408,4 +431,13 @@ bool location_remove(struct aor *aor, uint64_t id)
         }
     }
     return false;
+}
+
+void location_flow_gone(struct location *location, const uint8_t flow[FLOW_ID_LEN])
+{
+    struct binding *binding, *next;
+
+    DL_FOREACH_SAFE2(*flow_bucket(location, flow), binding, next, flow_next)
+    if (memcmp(binding->flow, flow, FLOW_ID_LEN) == 0)
+        binding_end(binding, "flow gone");
 }

@@ -13,6 +13,7 @@
 #include "conf/conf.h"
 #include "proxy/str.h"
 #include "proxy/timer.h"
+#include "proxy/token.h"
 #include "proxy/value.h"
 
 enum {
@@ -32,6 +33,9 @@ struct binding {
     struct str params;   /* header parameters as spelled, without expires */
     struct str instance; /* of +sip.instance, p NULL: none */
     uint64_t reg_id;     /* 0: none */
+    bool has_flow;       /* of this edge, named by its Path or masked Contact */
+    uint8_t flow[FLOW_ID_LEN];
+    struct binding *flow_prev, *flow_next; /* in a list of location.c */
     struct str call_id;
     uint32_t cseq;
     struct str paths[BINDING_PATHS_MAX];
@@ -49,8 +53,8 @@ struct aor {
 struct location_options {
     const struct conf *conf;
     struct timers *timers;
-    /* A binding is about to be freed because its time is over. */
-    void (*expired)(void *context, const struct binding *binding);
+    /* A binding was removed, and is about to be freed: "expired", "flow gone". */
+    void (*ended)(void *context, const struct binding *binding, const char *why);
     void *context;
 };
 
@@ -70,6 +74,8 @@ struct contact_change {
     struct str instance;
     uint64_t reg_id;
     unsigned expires_s; /* 0: remove */
+    bool has_flow;
+    uint8_t flow[FLOW_ID_LEN];
 };
 
 struct location_update {
@@ -91,6 +97,8 @@ int location_update(struct aor *aor, struct location_update *update, uint64_t no
 int location_clear(struct aor *aor, struct location_update *update);
 /* The flow behind binding `id` is gone. true: it was still there. */
 bool location_remove(struct aor *aor, uint64_t id);
+/* A flow is gone, and with it all bindings that need it (T6). */
+void location_flow_gone(struct location *location, const uint8_t flow[FLOW_ID_LEN]);
 
 /* Do two URIs name the same contact? RFC 3261 19.1.4: the user with its case, host and scheme
  * without, the port as written; a parameter that both have must be equal, and transport, user,

@@ -39,6 +39,9 @@ struct proxy_options {
     uint32_t
         instance; /* random, the same for all workers: tells this run's flows from older ones */
     int (*core_send)(void *context, const struct core_addr *to, struct str bytes);
+    /* A flow is gone that registered at CORE_EMBEDDED, which has no other way to know. NULL: there
+     * is no such core. */
+    void (*flow_gone)(void *context, struct str token);
     void *context;
 };
 

@@ -139,6 +139,27 @@ static struct answer paths_parse(struct registrar *registrar, const struct sip_m
     return ANSWER(0, NULL);
 }
 
+/* The edge's flow behind each Contact: its token is in the Path next to us, or in the Contact that
+ * it masked. */
+static void flows_find(struct registrar *registrar, struct registration *registration)
+{
+    const struct location_update *update = &registration->update;
+    struct sip_addr path;
+    bool has_path =
+        update->path_count && sip_addr_parse(&registrar->arena, update->paths[0], &path) == 0;
+
+    for (unsigned i = 0; i < update->change_count; i++) {
+        struct contact_change *change = &registration->changes[i];
+        struct str token = {NULL, 0};
+
+        if (has_path)
+            token = path.uri.user;
+        else
+            (void)sip_param(change->uri.params, STR("flow"), &token);
+        change->has_flow = token.p && token_flow_id(&registrar->arena, token, change->flow);
+    }
+}
+
 /* The 200: all bindings with the time left, the Path as it came, and what is in use. A list that
  * is too long for one answer is cut at its oldest end. */
 static void bindings_print(struct registrar *registrar, const struct aor *aor,
@@ -199,6 +220,8 @@ static struct answer bindings_change(struct registrar *registrar, const struct s
 
     if (!answer.status)
         answer = paths_parse(registrar, request, &registration);
+    if (!answer.status)
+        flows_find(registrar, &registration);
     if (!answer.status && registrar->arena.no_memory)
         answer = ANSWER(503, NULL);
     if (answer.status)

@@ -32,10 +32,10 @@ static int bytes_send(void *context, const struct hop *to, struct str bytes)
     return 0;
 }
 
-static void binding_expired(void *context, const struct binding *binding)
+static void binding_ended(void *context, const struct binding *binding, const char *why)
 {
     (void)context;
-    log_event(LOG_INFO, "expired", LOG_TEXT("aor", str_of(binding->aor->user->name)),
+    log_event(LOG_INFO, why, LOG_TEXT("aor", str_of(binding->aor->user->name)),
               LOG_NUMBER("contacts", binding->aor->count), LOG_TEXT("call-id", binding->call_id));
 }
 
@@ -57,7 +57,7 @@ int registrar_create(const struct registrar_options *options, struct registrar *
     if (!err)
         err = location_create(&(struct location_options){.conf = conf,
                                                          .timers = options->timers,
-                                                         .expired = binding_expired},
+                                                         .ended = binding_ended},
                               &registrar->location);
     if (!err)
         err = transactions_create(&(struct transactions_options){.worker = WORKER,
@@ -442,4 +442,13 @@ void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uin
     } else {
         (void)transactions_response(registrar->transactions, message, &edge_hop, now);
     }
+}
+
+void registrar_flow_gone(struct registrar *registrar, struct str token)
+{
+    uint8_t flow[FLOW_ID_LEN];
+
+    arena_reset(&registrar->arena);
+    if (token_flow_id(&registrar->arena, token, flow))
+        location_flow_gone(registrar->location, flow);
 }

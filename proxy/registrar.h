@@ -26,3 +26,5 @@ void registrar_destroy(struct registrar **registrar);
 size_t registrar_bindings(const struct registrar *registrar);
 size_t registrar_transactions(const struct registrar *registrar);
 void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uint64_t now);
+/* The flow that this token names is gone: its bindings lead nowhere (T6, RFC 5626 5.3). */
+void registrar_flow_gone(struct registrar *registrar, struct str token);

@@ -177,3 +177,18 @@ int token_parse(struct token_keys *keys, struct arena *arena, struct str text, s
     }
     return -EBADMSG;
 }
+
+bool token_flow_id(struct arena *arena, struct str text, uint8_t id[FLOW_ID_LEN])
+{
+    enum { KIND_AND_KEY = 2 };
+    uint8_t *bytes;
+    size_t len;
+
+    if (text.len < TOKEN_FLOW_LEN || text.len > TOKEN_TEXT_MAX)
+        return false;
+    bytes = decode(arena, text, &len);
+    if (!bytes || (bytes[0] != TOKEN_FLOW && bytes[0] != TOKEN_CONTACT))
+        return false;
+    memcpy(id, bytes + KIND_AND_KEY, FLOW_ID_LEN);
+    return true;
+}

@@ -29,6 +29,9 @@ struct token {
     struct str uri; /* TOKEN_CONTACT: what the client wrote */
 };
 
+/* Which flow a token names, in bytes: the same for all tokens of a flow. */
+enum { FLOW_ID_LEN = 12 };
+
 struct token_keys;
 
 /* The first key signs, all verify. -ENOMEM. */
@@ -39,3 +42,6 @@ void token_keys_destroy(struct token_keys **keys);
 struct str token_print(struct token_keys *keys, struct arena *arena, const struct token *token);
 /* Read and verify. out->uri is in the arena. */
 int token_parse(struct token_keys *keys, struct arena *arena, struct str text, struct token *out);
+/* The flow that a token names, without asking whether it is ours: for who trusts its sender. false:
+ * not a token. */
+bool token_flow_id(struct arena *arena, struct str text, uint8_t id[FLOW_ID_LEN]);

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 from harness import net, sip
 from harness.ends import establish, hang_up
+from harness.net import until
 
 KINDS = ("tls", "wss")
 
@@ -142,3 +143,14 @@ def test_call_answered_to_a_client_that_hung_up_is_ended(lab, kind):  # T6, M4: 
         assert request.uri == sip.uri_of(bob.contact()) and request.cseq == cseq
         assert request.get("To") == answer.get("To")
     bob.respond(request, 200, "OK")
+
+
+@pytest.mark.parametrize("contact", ("mask", "path"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_binding_ends_with_its_connection(lab, kind, contact):  # T6, S4
+    edge = lab.edge(users=("alice", "bob"), contact=contact)
+    alice = lab.client(edge, "alice", kind)
+    alice.register()
+    assert edge.status()["bindings"] == 1
+    alice.close()
+    until(lambda: edge.status()["bindings"] == 0, "the binding is gone", 10, 0.05)

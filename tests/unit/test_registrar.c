@@ -1,3 +1,4 @@
+#include "proxy/token.h"
 #include "registrar_edge.h"
 
 #define CONTACT "Contact: <sip:alice@192.0.2.1:5061;transport=tls>\r\n"
@@ -385,9 +386,81 @@ static void nonsense_is_dropped(void **state) /* V5, V7 */
     assert_int_equal(edge->sent_count, 0);
 }
 
+/* Tokens as the edge writes them: of this flow, with or without a Contact in it. */
+static const char *token_of(enum token_kind kind, uint32_t slot, const char *uri)
+{
+    static const uint8_t keys[1][32] = {{1}};
+    static char texts[4][TOKEN_TEXT_MAX + 1];
+    static unsigned turn;
+    char *text = texts[turn++ % 4];
+    const struct token token = {.kind = kind,
+                                .worker = 3,
+                                .slot = slot,
+                                .instance = 5,
+                                .generation = 6,
+                                .uri = str_of(uri)};
+    struct token_keys *set;
+    struct arena arena;
+    struct str printed;
+
+    assert_int_equal(arena_create(&arena, 4096), 0);
+    assert_int_equal(token_keys_create(keys, 1, &set), 0);
+    printed = token_print(set, &arena, &token);
+    (void)snprintf(text, sizeof(texts[0]), STR_FMT, STR_ARG(printed));
+    token_keys_destroy(&set);
+    arena_destroy(&arena);
+    return text;
+}
+
+static void bindings_end_with_the_flow_that_they_need(void **state) /* T6, S1 */
+{
+    struct edge *edge = *state;
+    char lines[2048];
+
+    (void)snprintf(lines, sizeof(lines),
+                   "Path: <sip:%s@core.invalid;lr;ob>\r\nContact: <sip:alice@a.invalid>\r\n",
+                   token_of(TOKEN_FLOW, 1, ""));
+    assert_int_equal(register_as(edge, &alice, "c1", lines), 200);
+    (void)snprintf(lines, sizeof(lines), "Contact: <sip:alice@core.invalid;flow=%s>\r\n",
+                   token_of(TOKEN_CONTACT, 1, "sip:alice@b.invalid"));
+    assert_int_equal(register_as(edge, &alice, "c2", lines), 200);
+    (void)snprintf(lines, sizeof(lines), "Contact: <sip:bob@core.invalid;flow=%s>\r\n",
+                   token_of(TOKEN_CONTACT, 2, "sip:bob@b.invalid"));
+    assert_int_equal(register_as(edge, &bob, "c3", lines), 200);
+    assert_int_equal(register_as(edge, &bob, "c4", "Contact: <sip:bob@192.0.2.1>\r\n"), 200);
+    assert_int_equal(registrar_bindings(edge->registrar), 4);
+
+    registrar_flow_gone(edge->registrar, str_of(token_of(TOKEN_FLOW, 1, "")));
+    assert_int_equal(registrar_bindings(edge->registrar), 2);
+    assert_int_equal(register_as(edge, &alice, "c1", ""), 200);
+    assert_int_equal(count_of(last_sent(edge), "Contact: "), 0);
+    registrar_flow_gone(edge->registrar, str_of(token_of(TOKEN_FLOW, 2, "")));
+    assert_int_equal(registrar_bindings(edge->registrar), 1);
+}
+
+/* A phone that is back on a new connection keeps its binding when the old one is found dead. */
+static void a_binding_that_moved_to_another_flow_stays(void **state) /* T6 refused, S5 */
+{
+    struct edge *edge = *state;
+    char lines[2048];
+
+    for (uint32_t slot = 1; slot <= 2; slot++) {
+        (void)snprintf(lines, sizeof(lines),
+                       "Path: <sip:%s@core.invalid;lr;ob>\r\nSupported: path, outbound\r\n"
+                       "Contact: <sip:alice@a.invalid>;+sip.instance=\"<urn:uuid:1>\";reg-id=1\r\n",
+                       token_of(TOKEN_FLOW, slot, ""));
+        assert_int_equal(register_as(edge, &alice, "c1", lines), 200);
+    }
+    registrar_flow_gone(edge->registrar, str_of(token_of(TOKEN_FLOW, 1, "")));
+    registrar_flow_gone(edge->registrar, STR("no token"));
+    assert_int_equal(registrar_bindings(edge->registrar), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        edge_test(bindings_end_with_the_flow_that_they_need),
+        edge_test(a_binding_that_moved_to_another_flow_stays),
         edge_test(binding_is_added_refreshed_and_listed_with_the_time_left),
         edge_test(contacts_that_differ_are_bindings_of_their_own),
         edge_test(binding_is_removed_by_expires_zero_and_star),

@@ -740,6 +740,42 @@ static void a_callee_cannot_route_the_core_elsewhere(void **state) /* R3 refused
     }
 }
 
+static void a_strict_router_of_the_core_is_repaired(void **state) /* R4 to access */
+{
+    (void)state;
+    char invite[8192], ours[512], other[512];
+
+    edge_from_client(alice, INVITE(""));
+    snprintf(invite, sizeof(invite), "%s", inbox_last(&edge.core));
+    snprintf(ours, sizeof(ours), "%s", between(header_of(invite, "Record-Route", 0), "<", ">"));
+    snprintf(other, sizeof(other), "%s", header_of(invite, "Record-Route", 1));
+    edge_from_core(&edge,
+                   "BYE %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bKs;rport\n"
+                   "Route: %s\nRoute: <sip:alice@client.invalid;transport=ws>\n"
+                   "From: <sip:bob@sip.test>;tag=b\nTo: <sip:alice@sip.test>;tag=a\n"
+                   "Call-ID: call1\nCSeq: 1 BYE",
+                   ours, other);
+    assert_memory_equal(inbox_last(&alice->inbox), "BYE sip:alice@client.invalid;transport=ws ",
+                        42);
+    assert_string_equal(header_of(inbox_last(&alice->inbox), "Route", 0), "");
+}
+
+static void
+our_own_address_needs_no_port_and_our_own_name_no_route(void **state) /* R4 to access, R2 */
+{
+    (void)state;
+    char uri[1024];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    edge_from_core(&edge, FROM_PBX("MESSAGE", uri, "Route: <sip:10.0.0.2;lr>\n"));
+    assert_string_equal(header_of(inbox_last(&bob->inbox), "Route", 0), "");
+    assert_memory_equal(inbox_last(&bob->inbox), "MESSAGE ", 8);
+    inbox_take(&edge.core);
+    edge_from_client(alice, IN_DIALOG("BYE", "2"), "sip:bob@sip.test", "");
+    assert_memory_equal(inbox_last(&edge.core), "BYE sip:bob@sip.test ", 21);
+    assert_true(core_addr_eq(&edge.core.to[0], &edge.pbx));
+}
+
 static void a_client_can_call_itself(void **state) /* R4 to core, R4 to access, M4 */
 {
     (void)state;
@@ -813,6 +849,8 @@ int main(void)
         PATH(all_methods_follow_a_dialog_early_or_not),
         MASK(what_a_dialog_has_to_have_and_what_not),
         MASK(a_callee_cannot_route_the_core_elsewhere),
+        PATH(a_strict_router_of_the_core_is_repaired),
+        MASK(our_own_address_needs_no_port_and_our_own_name_no_route),
         MASK(a_client_can_call_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,12 +175,14 @@ static void a_call_that_is_answered_to_nobody_is_ended(void **state) /* T6, T6 t
     edge_from_core(&edge, "%s", response_to(invite, "180 Ringing", "b", NULL));
     edge_hang_up(alice);
     inbox_take(&edge.core);
-    edge_from_core(&edge, "%s",
-                   response_to(invite, "200 OK", "b", "Contact: <sip:bob@10.0.0.5:5060;x=y>"));
+    edge_from_core(&edge, "%sContent-Type: application/sdp\n\nv=0\n",
+                   response_to(invite, "200 OK", "b", "Contact: <sip:bob@10.0.0.5:5060;x=y>\n"));
     assert_int_equal(edge.core.count, 2);
     const char *ack = edge.core.messages[0], *bye = edge.core.messages[1];
     assert_string_equal(start_line(ack), "ACK sip:bob@10.0.0.5:5060;x=y SIP/2.0");
     assert_string_equal(header_of(ack, "CSeq", 0), "1 ACK");
+    assert_string_equal(header_of(ack, "Content-Length", 0), "0");
+    assert_string_equal(header_of(ack, "Content-Type", 0), "");
     assert_string_equal(header_of(ack, "From", 0), "<sip:alice@sip.test>;tag=a");
     assert_string_equal(header_of(ack, "To", 0), "<sip:bob@sip.test>;tag=b");
     assert_string_equal(header_of(ack, "Call-ID", 0), "call1");

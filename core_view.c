@@ -12,6 +12,7 @@ static int resolve(const struct conf *conf, const struct conf_backend *backend, 
     bool four = conf->core4.sa.sa_family, six = conf->core6.sa.sa_family;
     struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *found = NULL, *choice;
+    uint16_t port = backend->port ? backend->port : 5060;
     int err = getaddrinfo(backend->host, NULL, &hints, &found);
 
     if (err == EAI_NONAME || err == EAI_ADDRFAMILY) { /* AI_ADDRCONFIG leaves loopback out */
@@ -32,10 +33,10 @@ static int resolve(const struct conf *conf, const struct conf_backend *backend, 
         (struct core_addr){.kind = backend->transport == CONF_TRANSPORT_TCP ? CORE_TCP : CORE_UDP};
     if (choice->ai_family == AF_INET) {
         memcpy(&out->in, choice->ai_addr, sizeof(out->in));
-        out->in.sin_port = htons(backend->port);
+        out->in.sin_port = htons(port);
     } else {
         memcpy(&out->in6, choice->ai_addr, sizeof(out->in6));
-        out->in6.sin6_port = htons(backend->port);
+        out->in6.sin6_port = htons(port);
     }
     freeaddrinfo(found);
     return 0;

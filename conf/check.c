@@ -13,7 +13,7 @@
 
 #include "conf/internal.h"
 
-enum { PATH_SIZE = 160, VALUE_SHOWN = 80, WORD_MAX = 40 };
+enum { PATH_SIZE = 160, VALUE_SHOWN = 80, WORD_MAX = 40, PORT_DEFAULT = 5060 };
 
 struct check {
     yaml_document_t *document;
@@ -61,6 +61,27 @@ const yaml_node_t *conf_node(yaml_document_t *document, const yaml_node_t *map, 
         const char *name = conf_node_text(yaml_document_get_node(document, pair->key));
         if (name && !strcmp(name, key))
             return yaml_document_get_node(document, pair->value);
+    }
+    return NULL;
+}
+
+const char *conf_backend_place(yaml_document_t *document, const yaml_node_t *entry,
+                               enum conf_transport *transport)
+{
+    static const char *const kinds[] = {
+        [CONF_TRANSPORT_UDP] = "udp",
+        [CONF_TRANSPORT_TCP] = "tcp",
+        [CONF_TRANSPORT_AUTO] = "auto",
+    };
+    const char *text = conf_node_text(entry);
+
+    if (text)
+        return conf_transport_split(&text, transport) ? NULL : text;
+    for (size_t kind = 0; kind < ARRAY_LEN(kinds); kind++) {
+        text = conf_node_text(conf_node(document, entry, kinds[kind]));
+        *transport = (enum conf_transport)kind;
+        if (text)
+            return text;
     }
     return NULL;
 }
@@ -294,6 +315,24 @@ static void texts_check(struct check *check, const yaml_node_t *node, const stru
     }
 }
 
+static void entries_check(struct check *check, const yaml_node_t *node, const struct key *key,
+                          const char *path)
+{
+    char item_path[PATH_SIZE];
+
+    if (!list_check(check, node, key, path))
+        return;
+    for (size_t i = 0; i < list_count(node); i++) {
+        const yaml_node_t *item = list_item(check, node, i);
+
+        path_item(item_path, path, i);
+        if (item->type == YAML_MAPPING_NODE)
+            map_check(check, item, key->keys, item_path);
+        else
+            text_check(check, item, key->text, item_path);
+    }
+}
+
 static void value_check(struct check *check, const yaml_node_t *node, const struct key *key,
                         const char *path)
 {
@@ -308,6 +347,7 @@ static void value_check(struct check *check, const yaml_node_t *node, const stru
     case KEY_CHOICE: choice_check(check, node, key, path); break;
     case KEY_TEXT: text_check(check, node, key->text, path); break;
     case KEY_TEXTS: texts_check(check, node, key, path); break;
+    case KEY_ENTRIES: entries_check(check, node, key, path); break;
     case KEY_MAP: map_check(check, node, key->keys, path); break;
     case KEY_MAPS:
         if (!list_check(check, node, key, path))
@@ -546,34 +586,52 @@ static void certificates_check(struct check *check, const yaml_node_t *root, boo
                      "need one");
 }
 
-/* sipward's own core socket as a backend: on one machine with the PBX both want port 5060. */
+/* sipward's own core address: on one machine with the PBX both want port 5060. */
+static bool place_is_core(const char *place, const union conf_sockaddr *core4,
+                          const union conf_sockaddr *core6, uint16_t core_port)
+{
+    union conf_sockaddr address;
+    char host[CONF_HOST_SIZE];
+    uint16_t port;
+
+    if (conf_place_parse(place, host, &port) || (port ? port : PORT_DEFAULT) != core_port ||
+        conf_address_parse(strcasecmp(host, "localhost") ? host : "127.0.0.1", core_port, &address))
+        return false;
+    if (address.sa.sa_family == AF_INET)
+        return core4->sa.sa_family ? conf_sockaddr_eq(&address, core4)
+                                   : ntohl(address.in.sin_addr.s_addr) == INADDR_LOOPBACK;
+    return core6->sa.sa_family ? conf_sockaddr_eq(&address, core6)
+                               : IN6_IS_ADDR_LOOPBACK(&address.in6.sin6_addr);
+}
+
+/* Backends: one kind in each mapping, no place twice, whatever the transport. */
 static void backends_check(struct check *check, const yaml_node_t *root)
 {
     const yaml_node_t *list = conf_node(check->document, root, "backends");
+    const struct key *kinds = conf_key_find(conf_schema, "backends")->keys;
     const char *core = conf_node_text(conf_node(check->document, root, "core"));
-    union conf_sockaddr core4 = {{0}}, core6 = {{0}}, address;
-    char host[CONF_HOST_SIZE], path[PATH_SIZE];
+    const char *place, *places[CONF_BACKENDS_MAX] = {0};
+    union conf_sockaddr core4 = {{0}}, core6 = {{0}};
+    uint16_t core_port = PORT_DEFAULT;
+    bool core_wrong = core && conf_core_parse(core, &core4, &core6, &core_port);
     enum conf_transport transport;
-    uint16_t core_port = 5060, port;
+    char path[PATH_SIZE], right[64];
 
-    if (core && conf_core_parse(core, &core4, &core6, &core_port))
-        return;
-    for (size_t i = 0; i < list_count(list); i++) {
+    for (size_t i = 0; i < list_count(list) && i < CONF_BACKENDS_MAX; i++) {
         const yaml_node_t *item = list_item(check, list, i);
-        const char *text = conf_node_text(item);
-        bool self;
 
-        if (!text || conf_backend_parse(text, &transport, host, &port) || port != core_port ||
-            conf_address_parse(strcasecmp(host, "localhost") ? host : "127.0.0.1", port, &address))
-            continue;
-        if (address.sa.sa_family == AF_INET)
-            self = core4.sa.sa_family ? conf_sockaddr_eq(&address, &core4)
-                                      : ntohl(address.in.sin_addr.s_addr) == INADDR_LOOPBACK;
-        else
-            self = core6.sa.sa_family ? conf_sockaddr_eq(&address, &core6)
-                                      : IN6_IS_ADDR_LOOPBACK(&address.in6.sin6_addr);
         path_item(path, "backends", i);
-        if (self)
+        if (item->type == YAML_MAPPING_NODE && !kind_is_one(check, item, kinds))
+            wrong(check, item, false, path, "one of udp, tcp, auto; an entry for each backend");
+        place = places[i] = conf_backend_place(check->document, item, &transport);
+        for (size_t j = 0; place && j < i; j++) {
+            if (!places[j] || !conf_place_same(place, places[j]))
+                continue;
+            (void)snprintf(right, sizeof(right), "each one once; it is entry [%zu] too", j);
+            wrong(check, item, false, path, right);
+            break;
+        }
+        if (place && !core_wrong && place_is_core(place, &core4, &core6, core_port))
             wrong(check, item, false, path,
                   "another port than sipward's own on that address; give `core` one, as in :5070");
     }

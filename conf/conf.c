@@ -58,6 +58,7 @@ static cyaml_schema_value_t value_make(struct schema *schema, const struct key *
         };
     case KEY_TEXT: return text_schema();
     case KEY_MAP: return map_schema(schema, key->keys, sizeof(struct loaded));
+    case KEY_ENTRIES: return (cyaml_schema_value_t){.type = CYAML_IGNORE};
     default: break;
     }
 
@@ -235,28 +236,60 @@ static int listeners_make(struct loaded *loaded, yaml_document_t *document)
     return 0;
 }
 
-static int backends_make(struct loaded *loaded, yaml_document_t *document)
+/* A number of a mapping, checked before; or its default. */
+static unsigned entry_number(yaml_document_t *document, const yaml_node_t *entry,
+                             const struct key *key)
 {
-    struct conf *conf = &loaded->conf;
+    const char *text = conf_node_text(conf_node(document, entry, key->name));
+    uint64_t number = 0;
+
+    (void)conf_number(text ? text : key->preset, key->max, &number);
+    return (unsigned)number;
+}
+
+/* An entry as `sipward check` prints it, and what readers need of it. */
+static int backend_make(yaml_document_t *document, const yaml_node_t *entry, struct backend *loaded,
+                        struct conf_backend *backend)
+{
+    const struct key *keys = conf_key_find(conf_schema, "backends")->keys;
+    char **const texts[] = {&loaded->udp, &loaded->tcp, &loaded->by_size};
+    const char *place = conf_backend_place(document, entry, &backend->transport);
     char host[CONF_HOST_SIZE];
 
-    if (!loaded->backend_count)
-        return 0;
-    conf->backends = calloc(loaded->backend_count, sizeof(*conf->backends));
-    if (!conf->backends)
-        return -ENOMEM;
-    for (unsigned i = 0; i < loaded->backend_count; i++) {
-        struct conf_backend *backend = &conf->backends[i];
+    if (!place || conf_place_parse(place, host, &backend->port))
+        return -EINVAL;
+    loaded->priority = entry_number(document, entry, conf_key_find(keys, "priority"));
+    loaded->weight = entry_number(document, entry, conf_key_find(keys, "weight"));
+    backend->priority = (uint16_t)loaded->priority;
+    backend->weight = (uint16_t)loaded->weight;
+    backend->line = conf_node_line(entry);
+    *texts[backend->transport] = strdup(place);
+    backend->host = strdup(host);
+    return *texts[backend->transport] && backend->host ? 0 : -ENOMEM;
+}
 
-        if (conf_backend_parse(loaded->backends[i], &backend->transport, host, &backend->port))
-            return -EINVAL;
-        backend->line = entry_line(document, "backends", i);
-        backend->host = strdup(host);
-        if (!backend->host)
-            return -ENOMEM;
-        conf->backend_count++;
+static int backends_make(struct loaded *loaded, yaml_document_t *document)
+{
+    const yaml_node_t *list =
+        conf_node(document, yaml_document_get_root_node(document), "backends");
+    size_t count =
+        list ? (size_t)(list->data.sequence.items.top - list->data.sequence.items.start) : 0;
+    struct conf *conf = &loaded->conf;
+    int err = 0;
+
+    if (!count)
+        return 0;
+    loaded->backends = calloc(count, sizeof(*loaded->backends));
+    conf->backends = calloc(count, sizeof(*conf->backends));
+    if (!loaded->backends || !conf->backends)
+        return -ENOMEM;
+    for (size_t i = 0; i < count && !err; i++) {
+        loaded->backend_count = ++conf->backend_count; /* freed with the rest, however far it is */
+        err = backend_make(document,
+                           yaml_document_get_node(document, list->data.sequence.items.start[i]),
+                           &loaded->backends[i], &conf->backends[i]);
     }
-    return 0;
+    return err;
 }
 
 static int certificate_add(struct conf *conf, const struct conf_certificate *files, int line)
@@ -581,8 +614,13 @@ void conf_free(struct conf **conf)
 
     if (!loaded)
         return;
-    for (unsigned i = 0; i < loaded->conf.backend_count; i++)
+    for (unsigned i = 0; i < loaded->backend_count; i++) {
+        free(loaded->backends[i].udp);
+        free(loaded->backends[i].tcp);
+        free(loaded->backends[i].by_size);
         free(loaded->conf.backends[i].host);
+    }
+    free(loaded->backends);
     free(loaded->conf.backends);
     for (unsigned i = 0; i < loaded->conf.certificate_count; i++) {
         free(loaded->conf.certificates[i].chain);

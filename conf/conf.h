@@ -67,8 +67,10 @@ enum conf_transport { CONF_TRANSPORT_UDP, CONF_TRANSPORT_TCP, CONF_TRANSPORT_AUT
 
 struct conf_backend {
     enum conf_transport transport;
-    char *host; /* name or address, without brackets */
-    uint16_t port;
+    char *host;        /* name or address, without brackets */
+    uint16_t port;     /* 0: not given, so SRV records say it, else it is 5060 (RFC 3263 4.2) */
+    uint16_t priority; /* less goes first: 1 */
+    uint16_t weight;   /* share of the users, among those of equal priority: 1 */
     int line;
 };
 

@@ -31,7 +31,15 @@ struct text_rule {
     bool secret;                                    /* never shown */
 };
 
-enum key_type { KEY_NUMBER, KEY_CHOICE, KEY_TEXT, KEY_MAP, KEY_TEXTS, KEY_MAPS };
+enum key_type {
+    KEY_NUMBER,
+    KEY_CHOICE,
+    KEY_TEXT,
+    KEY_MAP,
+    KEY_TEXTS,
+    KEY_MAPS,
+    KEY_ENTRIES /* a list of texts or mappings, which libcyaml can't load: conf.c does */
+};
 
 /* One key of a mapping. A table of them ends with a NULL name. */
 struct key {
@@ -39,7 +47,7 @@ struct key {
     enum key_type type;
     bool required;
     size_t offset;       /* in struct loaded, or in the entry of a list of mappings */
-    size_t count_offset; /* KEY_TEXTS, KEY_MAPS */
+    size_t count_offset; /* KEY_TEXTS, KEY_MAPS, KEY_ENTRIES */
     uint32_t size;       /* of the number or choice, or of one entry */
     uint64_t min, max;   /* of the number, or how many entries */
     const char *unit;
@@ -47,7 +55,7 @@ struct key {
     const char *help;
     const struct text_rule *text;
     const cyaml_strval_t *choices; /* ends with a NULL str */
-    const struct key *keys;        /* KEY_MAP, KEY_MAPS */
+    const struct key *keys;        /* KEY_MAP, KEY_MAPS, KEY_ENTRIES */
 };
 
 /* The file as libcyaml loads it. What needs no more reading is in `conf` at once; the rest is
@@ -63,7 +71,10 @@ struct loaded {
         unsigned proxy_protocol_count;
     } * listen;
     unsigned listen_count;
-    char **backends;
+    struct backend {
+        char *udp, *tcp, *by_size; /* one, as enum conf_transport counts: HOST or HOST:PORT */
+        unsigned priority, weight;
+    } * backends;
     unsigned backend_count;
     char *client_ca;
     char *core;
@@ -97,14 +108,18 @@ void conf_mistakes_free(struct mistakes *mistakes);
 void conf_check(yaml_document_t *document, struct mistakes *mistakes);
 const yaml_node_t *conf_node(yaml_document_t *document, const yaml_node_t *map, const char *key);
 const char *conf_node_text(const yaml_node_t *node); /* NULL: no scalar, or none at all */
+/* HOST or HOST:PORT of an entry of `backends`, a text or a mapping, and its transport. NULL: it has
+ * none. */
+const char *conf_backend_place(yaml_document_t *document, const yaml_node_t *entry,
+                               enum conf_transport *transport);
 int conf_node_line(const yaml_node_t *node);
 
 /* text.c: 0, or -EINVAL where the text is not of that form. */
 int conf_number(const char *text, uint64_t max, uint64_t *out); /* decimal, no leading zeros */
 int conf_listener_parse(const char *text, union conf_sockaddr *out, bool *any);
 int conf_network_parse(const char *text, struct conf_network *out);
-int conf_backend_parse(const char *text, enum conf_transport *transport, char host[CONF_HOST_SIZE],
-                       uint16_t *port);
+int conf_transport_split(const char **text, enum conf_transport *transport);       /* udp:REST */
+int conf_place_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *port); /* 0: none */
 int conf_core_parse(const char *text, union conf_sockaddr *core4, union conf_sockaddr *core6,
                     uint16_t *port);
 int conf_address_parse(const char *text, uint16_t port, union conf_sockaddr *out);
@@ -119,7 +134,8 @@ bool conf_listener_valid(const char *text);
 bool conf_network_valid(const char *text);
 bool conf_network_same(const char *one, const char *two);
 bool conf_backend_valid(const char *text);
-bool conf_backend_same(const char *one, const char *two);
+bool conf_place_valid(const char *text);
+bool conf_place_same(const char *one, const char *two);
 bool conf_core_valid(const char *text);
 bool conf_token_key_valid(const char *text);
 bool conf_md5_valid(const char *text);

@@ -71,7 +71,7 @@ static void list_print(const struct key *key, const char *base, int indent, FILE
     for (unsigned i = 0; i < count; i++) {
         const char *entry = list + (size_t)i * key->size;
         (void)fprintf(out, "%*s- ", indent + 2, "");
-        if (key->type == KEY_MAPS) {
+        if (key->type == KEY_MAPS || key->type == KEY_ENTRIES) {
             keys_print(key->keys, entry, -1, out);
             continue;
         }
@@ -127,7 +127,7 @@ static void keys_print(const struct key *keys, const char *base, int indent, FIL
         if (keys->type == KEY_MAP) {
             (void)fputc('\n', out);
             keys_print(keys->keys, base, indent + 2, out);
-        } else if (keys->type == KEY_TEXTS || keys->type == KEY_MAPS) {
+        } else if (keys->type == KEY_TEXTS || keys->type == KEY_MAPS || keys->type == KEY_ENTRIES) {
             list_print(keys, base, indent, out);
         } else {
             (void)fputc(' ', out);
@@ -146,9 +146,13 @@ void conf_print(const struct conf *conf, FILE *out)
 
 static void key_print(const struct key *key, const char *path, FILE *out)
 {
-    static const char *const types[] = {
-        [KEY_NUMBER] = "number", [KEY_CHOICE] = "",    [KEY_TEXT] = "text",
-        [KEY_MAP] = "mapping",   [KEY_TEXTS] = "list", [KEY_MAPS] = "list of mappings"};
+    static const char *const types[] = {[KEY_NUMBER] = "number",
+                                        [KEY_CHOICE] = "",
+                                        [KEY_TEXT] = "text",
+                                        [KEY_MAP] = "mapping",
+                                        [KEY_TEXTS] = "list",
+                                        [KEY_MAPS] = "list of mappings",
+                                        [KEY_ENTRIES] = "list of texts or mappings"};
 
     (void)fprintf(out, "%s (%s", path, types[key->type]);
     if (key->type == KEY_NUMBER)
@@ -169,12 +173,12 @@ static void key_list_print(const struct key *keys, const char *parent, FILE *out
 
     for (; keys->name; keys++) {
         (void)snprintf(path, sizeof(path), "%s%s%s", parent, keys->name,
-                       keys->type == KEY_MAPS ? "[]" : "");
+                       keys->type == KEY_MAPS || keys->type == KEY_ENTRIES ? "[]" : "");
         key_print(keys, path, out);
         if (!keys->keys)
             continue;
         (void)snprintf(path, sizeof(path), "%s%s%s.", parent, keys->name,
-                       keys->type == KEY_MAPS ? "[]" : "");
+                       keys->type == KEY_MAPS || keys->type == KEY_ENTRIES ? "[]" : "");
         key_list_print(keys->keys, path, out);
     }
 }

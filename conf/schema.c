@@ -37,6 +37,12 @@
         .count_offset = offsetof(in, count), .size = SIZE_OF(in, member[0]), .min = low,           \
         .max = high, .keys = keys_, .help = help_                                                  \
     }
+#define ENTRIES(key, in, member, count, high, rule, keys_, help_)                                  \
+    {                                                                                              \
+        .name = key, .type = KEY_ENTRIES, .offset = offsetof(in, member),                          \
+        .count_offset = offsetof(in, count), .size = SIZE_OF(in, member[0]), .max = high,          \
+        .text = &(rule), .keys = keys_, .help = help_                                              \
+    }
 /* NOLINTEND(bugprone-macro-parentheses) */
 
 enum { DAY_S = 86400, YEAR_S = 365 * DAY_S };
@@ -50,8 +56,10 @@ static const struct text_rule network = {
     conf_network_valid, "ADDRESS/BITS, with no bit of the address set behind those, or ADDRESS",
     conf_network_same, false};
 static const struct text_rule backend = {
-    conf_backend_valid, "udp:, tcp: or auto:, then HOST or HOST:PORT, an IPv6 address in [ ]",
-    conf_backend_same, false};
+    conf_backend_valid, "udp:, tcp: or auto:, then HOST or HOST:PORT, an IPv6 address in [ ]", NULL,
+    false};
+static const struct text_rule place = {conf_place_valid,
+                                       "HOST or HOST:PORT, an IPv6 address in [ ]", NULL, false};
 static const struct text_rule core = {
     conf_core_valid,
     "ADDRESS:PORT, ADDRESS or :PORT, an IPv6 address in [ ]; or an IPv4 and an IPv6 one with a "
@@ -184,6 +192,16 @@ static const struct key registrar_keys[] = {
            "300", "how long a digest nonce is good for"),
     {0}};
 
+static const struct key backend_keys[] = {
+    TEXT("udp", false, struct backend, udp, place, NULL, "HOST or HOST:PORT, by UDP"),
+    TEXT("tcp", false, struct backend, tcp, place, NULL, "by TCP"),
+    TEXT("auto", false, struct backend, by_size, place, NULL, "by UDP, and TCP for what is large"),
+    NUMBER("priority", struct backend, priority, 0, 65535, "rank", "1",
+           "others are used where none of less priority is up"),
+    NUMBER("weight", struct backend, weight, 0, 65535, "shares", "1",
+           "of the users, among backends of equal priority"),
+    {0}};
+
 static const struct key websocket_keys[] = {
     TEXT("path", false, struct loaded, conf.websocket.path, url_path, "/",
          "path of the URL that clients must use; / stands for any"),
@@ -275,8 +293,9 @@ const struct key conf_schema[] = {
          "PEM file: the CAs whose client certificates a listener accepts that asks for one"),
     MAPS("listen", true, struct loaded, listen, listen_count, 1, CONF_LISTENERS_MAX, listen_keys,
          "where clients connect: PORT, ADDRESS:PORT or \"[IPV6]:PORT\""),
-    TEXTS(
-        "backends", struct loaded, backends, backend_count, CONF_BACKENDS_MAX, backend, NULL,
+    ENTRIES(
+        "backends", struct loaded, backends, backend_count, CONF_BACKENDS_MAX, backend,
+        backend_keys,
         "the PBX or registrar: udp:, tcp: or auto:HOST[:PORT]; none: sipward's own serves `users`"),
     TEXT("core", false, struct loaded, core, core, NULL,
          "what the backends see of sipward; unless set the address that routes to them, port 5060"),

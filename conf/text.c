@@ -243,7 +243,7 @@ bool conf_host_valid(const char *text)
     return name_valid(text) || !conf_address_parse(text, 0, &address);
 }
 
-static int transport_split(const char **text, enum conf_transport *transport)
+int conf_transport_split(const char **text, enum conf_transport *transport)
 {
     static const char *const names[] = {
         [CONF_TRANSPORT_UDP] = "udp:",
@@ -260,14 +260,13 @@ static int transport_split(const char **text, enum conf_transport *transport)
     return -EINVAL;
 }
 
-int conf_backend_parse(const char *text, enum conf_transport *transport, char host[CONF_HOST_SIZE],
-                       uint16_t *port)
+int conf_place_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *port)
 {
     union conf_sockaddr address;
     char name[CONF_HOST_SIZE];
-    uint16_t number = PORT_CORE_DEFAULT;
+    uint16_t number = 0;
 
-    if (transport_split(&text, transport) || host_port_split(text, name, &number))
+    if (host_port_split(text, name, &number))
         return -EINVAL;
     if (!name_valid(name) &&
         (conf_address_parse(name, number, &address) ||
@@ -279,20 +278,18 @@ int conf_backend_parse(const char *text, enum conf_transport *transport, char ho
     return 0;
 }
 
-bool conf_backend_same(const char *one, const char *two)
+bool conf_place_same(const char *one, const char *two)
 {
     char host1[CONF_HOST_SIZE], host2[CONF_HOST_SIZE];
-    enum conf_transport transport1, transport2; /* one place, whatever the transport */
     union conf_sockaddr address1, address2;
     uint16_t port1, port2;
 
-    if (conf_backend_parse(one, &transport1, host1, &port1) ||
-        conf_backend_parse(two, &transport2, host2, &port2) || port1 != port2)
+    if (conf_place_parse(one, host1, &port1) || conf_place_parse(two, host2, &port2))
         return false;
-    if (!conf_address_parse(host1, port1, &address1) &&
-        !conf_address_parse(host2, port2, &address2))
+    if (!conf_address_parse(host1, port1 ? port1 : PORT_CORE_DEFAULT, &address1) &&
+        !conf_address_parse(host2, port2 ? port2 : PORT_CORE_DEFAULT, &address2))
         return conf_sockaddr_eq(&address1, &address2);
-    return !strcasecmp(host1, host2);
+    return port1 == port2 && !strcasecmp(host1, host2); /* a name without a port may have SRV */
 }
 
 /* One of the parts of `core`: ADDRESS or ADDRESS:PORT. `port` 0: none given. */
@@ -388,13 +385,19 @@ bool conf_listener_valid(const char *text)
     return !conf_listener_parse(text, &address, &any);
 }
 
-bool conf_backend_valid(const char *text)
+bool conf_place_valid(const char *text)
 {
-    enum conf_transport transport;
     char host[CONF_HOST_SIZE];
     uint16_t port;
 
-    return !conf_backend_parse(text, &transport, host, &port);
+    return !conf_place_parse(text, host, &port);
+}
+
+bool conf_backend_valid(const char *text)
+{
+    enum conf_transport transport;
+
+    return !conf_transport_split(&text, &transport) && conf_place_valid(text);
 }
 
 bool conf_core_valid(const char *text)

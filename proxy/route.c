@@ -47,7 +47,8 @@ static const struct core_addr *backend_find(struct proxy *proxy, const struct si
         }
         if (addr_is(backend, host.p, port))
             return backend;
-        if (i < proxy->conf->backend_count && proxy->conf->backends[i].port == port &&
+        if (i < proxy->conf->backend_count &&
+            (proxy->conf->backends[i].port ? proxy->conf->backends[i].port : SIP_PORT) == port &&
             str_eq_nocase(host, str_of(proxy->conf->backends[i].host)))
             return backend;
     }

@@ -218,41 +218,42 @@ static void networks_hold(const struct conf_network *networks)
 
 static void every_key_arrives_where_it_belongs(void **state)
 {
-    struct conf *conf =
-        load("domain: 2001:DB8:0::1\n"
-             "aliases: [edge.example.com, \"[2001:db8::2]\", 192.0.2.1]\n"
-             "certificate: {chain: chain.pem, key: key.pem}\n"
-             "certificates:\n"
-             "  - {chain: key.pem, key: chain.pem}\n"
-             "client_ca: chain.pem\n"
-             "listen: [{tls: 127.0.0.1:5061, client_certificate: asked}, wss: \"[::1]:443\", tcp: "
-             "5070, ws: 8080, tls+wss: 8443, {tcp+ws: 8081, proxy_protocol: "
-             "[10.0.0.0/8, \"2001:db8::/33\", 192.0.2.1, 0.0.0.0/0, \"::1\", 10.128.0.0/9]}]\n"
-             "backends: [udp:pbx.example.com, \"tcp:[fd00::5]:5090\", auto:10.0.0.5]\n"
-             "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
-             "contact: path\n"
-             "flow_gone_status: 480\n"
-             "flow_token_keys: [000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F]\n"
-             "registrar: {realm: my realm, min_expires: 1, default_expires: 2, max_expires: 3,\n"
-             "            max_bindings: 4, nonce_lifetime: 5}\n"
-             "websocket: {path: /sip, origins: [\"https://a.example:8443\", \"http://[::1]:81\"],\n"
-             "            ping_interval: 6, pong_timeout: 7}\n"
-             "headers:\n"
-             "  from_clients: [\"X-A;b\"]\n"
-             "  to_clients: []\n"
-             "  client_address: X-Client-Address\n"
-             "  rules:\n"
-             "    - {direction: to_core, action: add, name: X-Edge, value: \"a: b\"}\n"
-             "    - {direction: to_clients, action: remove, name: X-Gone}\n"
-             "    - {direction: to_clients, action: set, name: X-Set, value: c}\n"
-             "limits: {message_size: 4096, udp_size: 1200, max_forwards: 9, connections: 10,\n"
-             "         transactions: 12, transactions_per_connection: 13,\n"
-             "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
-             "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
-             "         stop_timeout_ms: 18}\n"
-             "workers: 128\n"
-             "log: json\n"
-             "log_level: debug\n");
+    struct conf *conf = load(
+        "domain: 2001:DB8:0::1\n"
+        "aliases: [edge.example.com, \"[2001:db8::2]\", 192.0.2.1]\n"
+        "certificate: {chain: chain.pem, key: key.pem}\n"
+        "certificates:\n"
+        "  - {chain: key.pem, key: chain.pem}\n"
+        "client_ca: chain.pem\n"
+        "listen: [{tls: 127.0.0.1:5061, client_certificate: asked}, wss: \"[::1]:443\", tcp: "
+        "5070, ws: 8080, tls+wss: 8443, {tcp+ws: 8081, proxy_protocol: "
+        "[10.0.0.0/8, \"2001:db8::/33\", 192.0.2.1, 0.0.0.0/0, \"::1\", 10.128.0.0/9]}]\n"
+        "backends: [udp:pbx.example.com, {tcp: \"[fd00::5]:5090\", priority: 0}, auto:10.0.0.5,\n"
+        "           {weight: 65535, auto: \"pbx.example.com:5061\"}]\n"
+        "core: \"[fd00::2]:5070, 10.0.0.2\"\n"
+        "contact: path\n"
+        "flow_gone_status: 480\n"
+        "flow_token_keys: [000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F]\n"
+        "registrar: {realm: my realm, min_expires: 1, default_expires: 2, max_expires: 3,\n"
+        "            max_bindings: 4, nonce_lifetime: 5}\n"
+        "websocket: {path: /sip, origins: [\"https://a.example:8443\", \"http://[::1]:81\"],\n"
+        "            ping_interval: 6, pong_timeout: 7}\n"
+        "headers:\n"
+        "  from_clients: [\"X-A;b\"]\n"
+        "  to_clients: []\n"
+        "  client_address: X-Client-Address\n"
+        "  rules:\n"
+        "    - {direction: to_core, action: add, name: X-Edge, value: \"a: b\"}\n"
+        "    - {direction: to_clients, action: remove, name: X-Gone}\n"
+        "    - {direction: to_clients, action: set, name: X-Set, value: c}\n"
+        "limits: {message_size: 4096, udp_size: 1200, max_forwards: 9, connections: 10,\n"
+        "         transactions: 12, transactions_per_connection: 13,\n"
+        "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
+        "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
+        "         stop_timeout_ms: 18}\n"
+        "workers: 128\n"
+        "log: json\n"
+        "log_level: debug\n");
     char address[INET6_ADDRSTRLEN];
 
     (void)state;
@@ -287,14 +288,21 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->listeners[5].proxy_protocol[4].bits, 128);
     networks_hold(conf->listeners[5].proxy_protocol);
 
-    assert_int_equal(conf->backend_count, 3);
+    assert_int_equal(conf->backend_count, 4);
     assert_int_equal(conf->backends[0].transport, CONF_TRANSPORT_UDP);
     assert_int_equal(conf->backends[1].transport, CONF_TRANSPORT_TCP);
     assert_int_equal(conf->backends[2].transport, CONF_TRANSPORT_AUTO);
     assert_string_equal(conf->backends[0].host, "pbx.example.com");
-    assert_int_equal(conf->backends[0].port, 5060);
+    assert_int_equal(conf->backends[0].port, 0); /* SRV may say it */
     assert_string_equal(conf->backends[1].host, "fd00::5");
     assert_int_equal(conf->backends[1].port, 5090);
+    assert_int_equal(conf->backends[0].priority, 1);
+    assert_int_equal(conf->backends[0].weight, 1);
+    assert_int_equal(conf->backends[1].priority, 0);
+    assert_int_equal(conf->backends[3].transport, CONF_TRANSPORT_AUTO);
+    assert_int_equal(conf->backends[3].port, 5061);
+    assert_int_equal(conf->backends[3].weight, 65535);
+    assert_int_equal(conf->backends[3].line, 9);
     assert_int_equal(conf->core_port, 5070);
     assert_int_equal(conf->core4.sa.sa_family, AF_INET);
     assert_int_equal(ntohs(conf->core4.in.sin_port), 5070);
@@ -721,7 +729,7 @@ static const struct {
      "core: :5070\n"
      "backends:\n"
      "  - udp:pbx.example.com\n"
-     "  - udp:PBX.example.com:5060\n"
+     "  - udp:PBX.example.com\n"
      "  - udp:[fd00::5]\n"
      "  - udp:[fd00:0::5]:5060\n"
      "  - tls:10.0.0.5\n"
@@ -730,22 +738,38 @@ static const struct {
      "  - udp:0.0.0.0\n"
      "  - \"udp:10.0.0.5:\"\n"
      "  - \"udp:\"\n"
-     "  - udp: 10.0.0.5\n"
+     "  - [udp: 10.0.0.5]\n"
      "  - udp:127.0.0.1:5070\n"
      "  - udp:[::1]:5070\n"
      "  - udp:localhost:5070\n"
-     "  - auto:PBX.example.com\n",
-     "6: backends[1]: 'udp:PBX.example.com:5060' is wrong: each one once; it is entry [0] too\n"
+     "  - auto:PBX.example.com\n"
+     "  - {udp: a.example, tcp: b.example}\n"
+     "  - {priority: 2, weight: 70000}\n"
+     "  - auto: udp:c.example\n"
+     "    wieght: 1\n"
+     "  - {tcp: pbx.example.com:5060}\n"
+     "  - {tcp: PBX.EXAMPLE.com}\n"
+     "  - {udp: 127.0.0.1:5070, priority: -1}\n",
+     "6: backends[1]: 'udp:PBX.example.com' is wrong: each one once; it is entry [0] too\n"
      "8: backends[3]: 'udp:[fd00:0::5]:5060' is wrong: each one once; it is entry [2] too\n"
      "9: backends[4]: 'tls:10.0.0.5" BACKEND_RIGHT "\n"
      "10: backends[5]: '10.0.0.5" BACKEND_RIGHT "\n11: backends[6]: 'udp:fd00::6:5060" BACKEND_RIGHT
      "\n12: backends[7]: 'udp:0.0.0.0" BACKEND_RIGHT
      "\n13: backends[8]: 'udp:10.0.0.5:" BACKEND_RIGHT "\n14: backends[9]: 'udp:" BACKEND_RIGHT
-     "\n15: backends[10]: '{...}" BACKEND_RIGHT
+     "\n15: backends[10]: '[...]" BACKEND_RIGHT
      "\n16: backends[11]: 'udp:127.0.0.1:5070' is wrong: another port than sipward's own\n"
      "17: backends[12]: 'udp:[::1]:5070' is wrong: another port than sipward's own\n"
      "18: backends[13]: 'udp:localhost:5070' is wrong: another port than sipward's own\n"
-     "19: backends[14]: 'auto:PBX.example.com' is wrong: each one once; it is entry [0] too"},
+     "19: backends[14]: 'auto:PBX.example.com' is wrong: each one once; it is entry [0] too\n"
+     "20: backends[15]: '{...}' is wrong: one of udp, tcp, auto; an entry for each backend\n"
+     "21: backends[16].weight: '70000' is wrong: a whole number from 0 to 65535 (shares)\n"
+     "21: backends[16]: '{...}' is wrong: one of udp, tcp, auto; an entry for each backend\n"
+     "22: backends[17].auto: 'udp:c.example' is wrong: HOST or HOST:PORT, an IPv6 address in [ ]\n"
+     "23: backends[17].wieght: 'wieght' is wrong: no such key; did you mean 'weight'?\n"
+     "25: backends[19]: '{...}' is wrong: each one once; it is entry [0] too\n"
+     "26: backends[20].priority: '-1' is wrong: a whole number from 0 to 65535 (rank)\n"
+     "26: backends[20]: '{...}' is wrong: each one once; it is entry [11] too\n"
+     "26: backends[20]: '{...}' is wrong: another port than sipward's own\n"},
     {"domain: a.example\n"
      "listen: [tcp: 5061]\n"
      "users:\n"
@@ -1044,7 +1068,7 @@ static void the_sample_is_the_smallest_configuration(void **state)
  * bad. Without `backends` it loads, and the lists of headers are those of a file without them. */
 static void all_of_the_sample_is_right(void **state)
 {
-    char *text = sample(true), *errors;
+    char *text = sample(true), *errors, *backends;
     struct conf *conf = NULL, *small = load(SMALL);
 
     (void)state;
@@ -1053,7 +1077,10 @@ static void all_of_the_sample_is_right(void **state)
     assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
     free(errors);
 
-    text = replace(text, "backends:\n  - udp:10.0.0.5:5060\n", "");
+    conf_free(&conf);
+    backends = strstr(text, "\nbackends:");
+    assert_non_null(backends);
+    memmove(backends, strstr(backends, "\ncore:"), strlen(strstr(backends, "\ncore:")) + 1);
     conf = load(text);
     assert_int_equal(conf->listener_count, 8);
     assert_int_equal(conf->headers.from_client_count, small->headers.from_client_count);

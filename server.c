@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "core_view.h"
 #include "proxy/log.h"
 #include "proxy/registrar.h"
@@ -21,13 +22,14 @@ enum {
     CONNECTIONS_CAP = 1048576,
     DESCRIPTORS_RESERVE = 64,      /* of the process */
     DESCRIPTORS_FOR_A_WORKER = 32, /* loop, core sockets, what libraries open */
-    DESCRIPTORS_FOR_CORE_TCP = CORE_TCP_ACCEPTED_MAX + CONF_BACKENDS_MAX, /* of a worker */
+    DESCRIPTORS_FOR_CORE_TCP = CORE_TCP_ACCEPTED_MAX + ENDPOINTS_MAX, /* of a worker */
     REGISTRAR_MESSAGES_MAX = 16384,
 };
 
 struct server {
     const struct conf *conf;
-    struct core_view core;
+    struct core_views *views; /* NULL: stopped */
+    struct health health;
     uint8_t random_key[1][32];
     struct worker_shared shared;
     struct worker *workers[CONF_WORKERS_MAX];
@@ -94,30 +96,6 @@ static unsigned connections_max(const struct conf *conf)
     return (unsigned)(limit.rlim_cur - reserve);
 }
 
-/* Could this address be had, and by nobody else? SO_REUSEPORT lets workers share a port, and would
- * let a second sipward share it too, unnoticed: so one look without it. */
-static int address_probe(int type, const struct sockaddr *address, bool both_families)
-{
-    socklen_t len =
-        address->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    const int on = 1, v6only = !both_families;
-    int fd = socket(address->sa_family, type | SOCK_CLOEXEC, 0);
-    int err = 0;
-
-    if (fd < 0)
-        return -errno;
-    if (type == SOCK_STREAM) /* connections of an earlier run may still be in TIME_WAIT */
-        err = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (!err && address->sa_family == AF_INET6)
-        err = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
-    if (!err)
-        err = bind(fd, address, len);
-    if (err)
-        err = -errno;
-    close(fd);
-    return err;
-}
-
 static void listener_text(const struct conf_listener *listener, char text[CORE_ADDR_TEXT])
 {
     struct core_addr addr = {.kind = CORE_UDP};
@@ -165,41 +143,6 @@ static int listeners_probe(const struct conf *conf)
         failed = -1;
     }
     return failed;
-}
-
-static const char *core_remedy(int err)
-{
-    switch (err) {
-    case -EADDRINUSE: return ": is the PBX on this machine? set core: ADDRESS:PORT";
-    case -EADDRNOTAVAIL: return ": this machine has no such address; set core: ADDRESS:PORT";
-    case -EACCES: return ": ports below 1024 need root or CAP_NET_BIND_SERVICE";
-    default: return "";
-    }
-}
-
-static int core_probe(const struct core_addr *local, bool tcp)
-{
-    char text[CORE_ADDR_TEXT];
-    int err = address_probe(SOCK_DGRAM, &local->sa, false);
-
-    if (!err && tcp)
-        err = address_probe(SOCK_STREAM, &local->sa, false);
-    if (!err)
-        return 0;
-    core_addr_text(local, text);
-    fprintf(stderr, "core %s: %s%s\n", text, strerror(-err), core_remedy(err));
-    return -1;
-}
-
-static int addresses_probe(const struct server *server)
-{
-    int err = listeners_probe(server->conf);
-
-    if (server->core.local4.in.sin_port)
-        err |= core_probe(&server->core.local4, server->core.tcp);
-    if (server->core.local6.in6.sin6_port)
-        err |= core_probe(&server->core.local6, server->core.tcp);
-    return err;
 }
 
 /* ---- the embedded registrar ---- */
@@ -251,6 +194,36 @@ static void registrar_close(struct server *server)
     if (server->registrar)
         registrar_destroy(&server->registrar);
     wheel_close(&server->wheel);
+}
+
+/* ---- the core side ---- */
+
+static void view_changed(void *context, const struct core_view *view)
+{
+    struct server *server = context;
+
+    for (unsigned i = 0; i < server->conf->workers; i++)
+        worker_view_set(server->workers[i], view);
+}
+
+static int views_open(struct server *server)
+{
+    const struct core_views_options options = {
+        .loop = &server->loop,
+        .conf = server->conf,
+        .health = &server->health,
+        .changed = view_changed,
+        .context = server,
+    };
+    int err = core_views_open(&options, &server->views);
+
+    if (err == -ENOMEM)
+        fprintf(stderr, "no memory\n");
+    if (!err)
+        err = core_views_start(server->views, stderr);
+    if (!err)
+        server->shared.core = core_views_now(server->views);
+    return err;
 }
 
 /* ---- workers ---- */
@@ -377,6 +350,7 @@ static void log_totals(const char *what, unsigned connections, size_t bindings,
 
 static void loop_handles_close(struct server *server)
 {
+    core_views_close(&server->views);
     registrar_close(server);
     mailbox_close(&server->shared.registrar);
     uv_close((uv_handle_t *)&server->changed, NULL);
@@ -450,6 +424,7 @@ static void stop(uv_signal_t *handle, int signum)
     server->stopping_since = uv_now(handle->loop);
     log_event(LOG_INFO, "stopping", LOG_TEXT("signal", name),
               LOG_NUMBER("connections", atomic_load(&server->shared.connections)));
+    core_views_close(&server->views); /* it would tell workers that are gone */
     for (unsigned i = 0; i < server->conf->workers; i++)
         worker_stop(server->workers[i]);
 }
@@ -495,9 +470,31 @@ static int signals_start(struct server *server)
 
 /* ---- what it says ---- */
 
+static void log_backend(const struct conf_backend *backend, unsigned index,
+                        const struct core_view *view)
+{
+    char text[CORE_ADDR_TEXT];
+    bool none = true;
+
+    for (unsigned i = 0; i < view->endpoint_count; i++) {
+        if (view->endpoints[i].backend != index)
+            continue;
+        none = false;
+        core_addr_text(&view->endpoints[i].addr, text);
+        log_event(LOG_INFO, "backend", LOG_TEXT("name", str_of(backend->host)),
+                  LOG_TEXT("address", str_of(text)),
+                  LOG_TEXT("transport", str_of(transports[backend->transport])));
+    }
+    if (none)
+        log_event(LOG_WARNING, "backend has no address yet",
+                  LOG_TEXT("name", str_of(backend->host)),
+                  LOG_TEXT("transport", str_of(transports[backend->transport])));
+}
+
 static void log_core(const struct server *server)
 {
-    const struct core_addr *locals[] = {&server->core.local4, &server->core.local6};
+    const struct core_view *view = core_views_now(server->views);
+    const struct core_addr *locals[] = {&view->local4, &view->local6};
     char text[CORE_ADDR_TEXT];
 
     if (!server->conf->backend_count) {
@@ -510,12 +507,8 @@ static void log_core(const struct server *server)
             core_addr_text(locals[i], text);
             log_event(LOG_INFO, "core", LOG_TEXT("address", str_of(text)));
         }
-    for (unsigned i = 0; i < server->core.backend_count; i++) {
-        core_addr_text(&server->core.backends[i], text);
-        log_event(LOG_INFO, "backend", LOG_TEXT("name", str_of(server->conf->backends[i].host)),
-                  LOG_TEXT("address", str_of(text)),
-                  LOG_TEXT("transport", str_of(transports[server->conf->backends[i].transport])));
-    }
+    for (unsigned i = 0; i < server->conf->backend_count; i++)
+        log_backend(&server->conf->backends[i], i, view);
 }
 
 static void log_start(const struct server *server)
@@ -542,7 +535,7 @@ static int shared_init(struct server *server)
     const struct conf *conf = server->conf;
 
     shared->conf = conf;
-    shared->core = &server->core;
+    shared->health = &server->health;
     shared->workers = server->workers;
     shared->worker_count = conf->workers;
     shared->changed = &server->changed;
@@ -566,12 +559,16 @@ static int shared_init(struct server *server)
 /* From here to the end of a clean stop. */
 static int serve(struct server *server)
 {
-    int err = registrar_open(server);
+    int err = views_open(server);
 
-    if (!err)
-        err = signals_start(server);
-    if (err)
-        fprintf(stderr, "can't start: %s\n", strerror(-err));
+    err |= listeners_probe(server->conf);
+    if (!err) {
+        err = registrar_open(server);
+        if (!err)
+            err = signals_start(server);
+        if (err)
+            fprintf(stderr, "can't start: %s\n", strerror(-err));
+    }
     if (!err)
         err = workers_start(server);
     if (err) { /* none of them serves yet */
@@ -601,8 +598,6 @@ int server_run(const struct conf *conf)
     if (shared_init(&server))
         return 1;
     sip_values_init();
-    if (core_view_find(conf, stderr, &server.core) || addresses_probe(&server))
-        return 1;
     if (loop_open(&server)) {
         fprintf(stderr, "can't make an event loop\n");
         return 1;

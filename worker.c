@@ -31,9 +31,10 @@ struct worker {
     size_t errors_len;
     _Atomic enum worker_state state;
     _Atomic enum command command;
-    atomic_bool report;            /* wanted; `reported` is the worker's while it is set */
-    struct worker_totals reported; /* the main thread's else */
-    struct worker_totals totals;   /* read after the thread's return */
+    _Atomic(const struct core_view *) view; /* a new one, with its reference; NULL: taken */
+    atomic_bool report;                     /* wanted; `reported` is the worker's while it is set */
+    struct worker_totals reported;          /* the main thread's else */
+    struct worker_totals totals;            /* read after the thread's return */
 
     /* The thread's own from here on. */
     OSSL_LIB_CTX *openssl, *openssl_before;
@@ -180,37 +181,49 @@ static int openssl_open(struct worker *worker, FILE *errors)
                              worker->number == 0 ? errors : NULL, &worker->certificates);
 }
 
-static int core_open(struct worker *worker, const struct core_addr *local, struct core_udp **out)
+/* A family of addresses that the view has, and we have no socket of yet. */
+static int core_open(struct worker *worker, const struct core_addr *local, struct core_udp **udp)
 {
     struct core_udp_options options = {
         .loop = &worker->loop, .local = local, .received = core_received, .context = worker};
+    int err;
 
-    return core_udp_open(&options, out);
+    if (!local->in.sin_port || *udp) /* the port is at the same place in both families */
+        return 0;
+    err = core_udp_open(&options, udp);
+    if (!err && worker->tcp)
+        err = core_tcp_local_set(worker->tcp, local);
+    if (err)
+        core_udp_close(udp);
+    return err;
 }
 
 static int core_tcp_start(struct worker *worker)
 {
-    const struct core_view *core = worker->shared->core;
     struct core_tcp_options options = {
         .loop = &worker->loop,
         .timers = worker->wheel.timers,
         .worker = (uint8_t)worker->number,
         .message_max = worker->shared->conf->limits.message_size,
-        .local4 = core->local4,
-        .local6 = core->local6,
         .known = core_known,
         .received = core_received,
         .lost = core_lost,
         .context = worker,
     };
 
-    return core->tcp ? core_tcp_open(&options, &worker->tcp) : 0;
+    return worker->shared->core->tcp ? core_tcp_open(&options, &worker->tcp) : 0;
+}
+
+static int core_follow(struct worker *worker, const struct core_view *view)
+{
+    int err = core_open(worker, &view->local4, &worker->udp4);
+
+    return err ? err : core_open(worker, &view->local6, &worker->udp6);
 }
 
 static int sides_open(struct worker *worker)
 {
     struct worker_shared *shared = worker->shared;
-    const struct core_view *core = shared->core;
     struct streams_options streams = {
         .loop = &worker->loop,
         .proxy = worker->proxy,
@@ -227,12 +240,10 @@ static int sides_open(struct worker *worker)
     streams.websocket_context = worker->ws;
     if (!err)
         err = streams_create(&streams, &worker->streams);
-    if (!err && core->local4.in.sin_port)
-        err = core_open(worker, &core->local4, &worker->udp4);
-    if (!err && core->local6.in6.sin6_port)
-        err = core_open(worker, &core->local6, &worker->udp6);
     if (!err)
         err = core_tcp_start(worker);
+    if (!err)
+        err = core_follow(worker, shared->core);
     return err;
 }
 
@@ -292,6 +303,7 @@ static int set_up(struct worker *worker, FILE *errors)
     struct proxy_options proxy = {
         .conf = shared->conf,
         .core = shared->core,
+        .health = shared->health,
         .worker = (uint8_t)worker->number,
         .flows_max = shared->connections_max, /* any worker may get all of them */
         .token_keys = shared->token_keys,
@@ -411,9 +423,30 @@ static void tear_down(struct worker *worker)
     }
 }
 
+/* What can't be opened is tried with the next view; until then nothing goes there. */
+static void view_take(struct worker *worker)
+{
+    const struct core_view *view = atomic_exchange(&worker->view, NULL);
+    int err;
+
+    if (!view)
+        return;
+    if (worker->proxy && !worker->quiet) {
+        err = core_follow(worker, view);
+        if (err)
+            log_event(LOG_ERROR, "a worker has no socket of the core side",
+                      LOG_NUMBER("worker", worker->number),
+                      LOG_TEXT("reason", str_of(strerror(-err))));
+        proxy_view_set(worker->proxy, view);
+    }
+    core_view_unref(&view);
+}
+
 static void control_received(uv_async_t *control)
 {
     struct worker *worker = control->data;
+
+    view_take(worker);
 
     if (atomic_load(&worker->report)) {
         totals_take(worker, &worker->reported);
@@ -547,6 +580,14 @@ enum worker_state worker_state(const struct worker *worker)
     return atomic_load(&worker->state);
 }
 
+void worker_view_set(struct worker *worker, const struct core_view *view)
+{
+    const struct core_view *before = atomic_exchange(&worker->view, core_view_ref(view));
+
+    core_view_unref(&before); /* one that it has not seen */
+    uv_async_send(&worker->control);
+}
+
 struct mailbox *worker_mailbox(const struct worker *worker)
 {
     return worker->mailbox;
@@ -554,9 +595,13 @@ struct mailbox *worker_mailbox(const struct worker *worker)
 
 void worker_destroy(struct worker **worker, struct worker_totals *totals)
 {
+    const struct core_view *view;
+
     if (!*worker)
         return;
     uv_thread_join(&(*worker)->thread);
+    view = atomic_load(&(*worker)->view);
+    core_view_unref(&view);
     if (totals)
         *totals = (*worker)->totals;
     uv_sem_destroy(&(*worker)->go);

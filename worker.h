@@ -22,7 +22,8 @@ struct worker;
 /* What all workers have in common. Immutable while they run, but for what is atomic. */
 struct worker_shared {
     const struct conf *conf;
-    const struct core_view *core;
+    const struct core_view *core; /* at the start of workers */
+    struct health *health;
     const uint8_t (*token_keys)[32];
     unsigned token_key_count;
     uint32_t instance;
@@ -64,6 +65,8 @@ void worker_report(struct worker *worker);
 bool worker_reported(const struct worker *worker, struct worker_totals *totals);
 void worker_end(struct worker *worker); /* of an idle one, or one that never ran */
 enum worker_state worker_state(const struct worker *worker);
+/* The core side has changed: told to the worker's loop, which takes a reference of its own. */
+void worker_view_set(struct worker *worker, const struct core_view *view);
 struct mailbox *worker_mailbox(const struct worker *worker);
 /* Wait for the thread's return and free all. totals may be NULL. */
 void worker_destroy(struct worker **worker, struct worker_totals *totals);

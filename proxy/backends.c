@@ -2,8 +2,63 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include <xxhash.h>
+
+const struct core_view *core_view_ref(const struct core_view *view)
+{
+    atomic_fetch_add(&((struct core_view *)view)->references, 1);
+    return view;
+}
+
+void core_view_unref(const struct core_view **view)
+{
+    struct core_view *mine = (struct core_view *)*view;
+
+    *view = NULL;
+    if (mine && atomic_fetch_sub(&mine->references, 1) == 1)
+        free(mine);
+}
+
+uint64_t host_name_hash(struct str name)
+{
+    char lower[256]; /* no name is longer */
+    size_t len = name.len < sizeof(lower) ? name.len : sizeof(lower);
+    uint64_t hash;
+
+    for (size_t i = 0; i < len; i++)
+        lower[i] =
+            (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] + ('a' - 'A') : name.p[i]);
+    hash = XXH3_64bits(lower, len);
+    return hash ? hash : 1;
+}
+
+const struct endpoint *endpoint_at(const struct core_view *view, const struct core_addr *addr)
+{
+    const struct endpoint *other = NULL;
+    struct core_addr its;
+
+    for (unsigned i = 0; i < view->endpoint_count; i++) {
+        const struct endpoint *endpoint = &view->endpoints[i];
+
+        if (core_addr_eq(&endpoint->addr, addr))
+            return endpoint;
+        its = endpoint->addr;
+        its.kind = addr->kind;
+        if (!other && core_addr_is_ip(&endpoint->addr) && core_addr_eq(&its, addr))
+            other = endpoint;
+    }
+    return other;
+}
+
+bool endpoint_host_known(const struct core_view *view, const struct core_addr *addr)
+{
+    for (unsigned i = 0; i < view->endpoint_count; i++)
+        if (core_addr_same_host(&view->endpoints[i].addr, addr))
+            return true;
+    return false;
+}
 
 /* ---- health ---- */
 
@@ -55,7 +110,7 @@ static double score(const struct endpoint *endpoint, uint64_t user)
     size_t len = 0;
     uint64_t hash;
 
-    if (endpoint->addr.kind != CORE_EMBEDDED)
+    if (core_addr_is_ip(&endpoint->addr))
         len = endpoint->addr.sa.sa_family == AF_INET6
                   ? sizeof(struct sockaddr_in6) - offsetof(struct sockaddr_in6, sin6_port) -
                         sizeof(endpoint->addr.in6.sin6_scope_id)

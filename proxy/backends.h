@@ -1,12 +1,14 @@
-/* Which of the backends' addresses a request goes to, and what is known of their health (B1 to B4).
+/* The core side as workers see it: the backends' addresses, which of them a request goes to, and
+ * what is known of their health (B1 to B4).
  *
  * An endpoint is one address of one backend of the configuration. Its slot is its place in `struct
  * health`, and belongs to the address for as long as any backend has it, however lists of endpoints
  * change: so a set of slots says which ones a request has tried.
  *
- * Ownership: lists and sets are the caller's.
+ * Ownership: a view is counted; it is immutable, and replaced as a whole when names come to other
+ *            addresses (proxy/endpoints.h). Lists and sets are the caller's.
  * Threads:   `struct health` is one for all workers and the main thread, each may read and write at
- *            any time, without locks. All else is the caller's own or immutable.
+ *            any time, without locks. Views are for any thread. All else is the caller's own.
  * Units:     milliseconds of uv_now(), which all loops of a process share; seconds in _s. */
 #pragma once
 
@@ -23,10 +25,31 @@ struct endpoint {
                           here and what is in a dialog is as before (R2, R8) */
     uint16_t slot;     /* below ENDPOINTS_MAX */
     uint16_t backend;  /* index in conf->backends */
+    uint64_t name;     /* host_name_hash() of the name whose address it is; 0: none */
     uint32_t priority; /* less goes first */
     double weight;     /* share of those of equal priority; 0: only a very small chance, where
                           others have more (RFC 2782) */
 };
+
+struct core_view {
+    atomic_uint references;          /* from 1 */
+    struct core_addr local4, local6; /* what the backends see of us; port 0: that family is not in
+                                        use, and may come to be with a later view */
+    bool tcp;                        /* a backend has TCP: the core address listens for it */
+    unsigned endpoint_count;
+    struct endpoint endpoints[ENDPOINTS_MAX]; /* in the order of backends; retired ones are last */
+};
+
+const struct core_view *core_view_ref(const struct core_view *view);
+void core_view_unref(const struct core_view **view); /* *view becomes NULL; a NULL *view is fine */
+
+/* For comparing, letter case aside. Never 0. */
+uint64_t host_name_hash(struct str name);
+/* The endpoint at that address and port; better one of its kind than one by another transport, and
+ * one in use than a retired one. NULL: none. */
+const struct endpoint *endpoint_at(const struct core_view *view, const struct core_addr *addr);
+/* Is it the machine of an endpoint, whatever the port and transport? */
+bool endpoint_host_known(const struct core_view *view, const struct core_addr *addr);
 
 /* ---- health (B2, B3) ---- */
 

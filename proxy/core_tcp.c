@@ -64,6 +64,7 @@ struct core_tcp {
     struct core_tcp_options options;
     struct connection *connections;
     struct core_listener *listener4, *listener6;
+    struct core_addr local4, local6; /* all zero: that family is not in use */
     struct place places[PLACES_MAX];
     unsigned place_next, accepted, open_handles;
     uint32_t last_number;
@@ -418,8 +419,7 @@ static void connect_fire(struct timer *timer, uint64_t now)
 /* 0: under way. */
 static int connect_start(const struct core_tcp *tcp, int fd, const struct core_addr *to)
 {
-    struct core_addr local =
-        to->sa.sa_family == AF_INET ? tcp->options.local4 : tcp->options.local6;
+    struct core_addr local = to->sa.sa_family == AF_INET ? tcp->local4 : tcp->local6;
     int err = options_set(fd);
 
     core_addr_port_set(&local, 0);
@@ -686,7 +686,6 @@ static int listener_open(struct core_tcp *tcp, const struct core_addr *local,
 int core_tcp_open(const struct core_tcp_options *options, struct core_tcp **out)
 {
     struct core_tcp *tcp = calloc(1, sizeof(*tcp));
-    int err = 0;
 
     if (!tcp)
         return -ENOMEM;
@@ -700,16 +699,18 @@ int core_tcp_open(const struct core_tcp_options *options, struct core_tcp **out)
     tcp->prepare.data = tcp;
     tcp->open_handles = 1;
     uv_prepare_start(&tcp->prepare, before_wait);
-    if (options->local4.in.sin_port)
-        err = listener_open(tcp, &options->local4, &tcp->listener4);
-    if (!err && options->local6.in6.sin6_port)
-        err = listener_open(tcp, &options->local6, &tcp->listener6);
-    if (err) {
-        core_tcp_close(&tcp);
-        return err;
-    }
     *out = tcp;
     return 0;
+}
+
+int core_tcp_local_set(struct core_tcp *tcp, const struct core_addr *local)
+{
+    bool six = local->sa.sa_family == AF_INET6;
+    int err = listener_open(tcp, local, six ? &tcp->listener6 : &tcp->listener4);
+
+    if (!err)
+        *(six ? &tcp->local6 : &tcp->local4) = *local;
+    return err;
 }
 
 const struct core_tcp_counters *core_tcp_counters(const struct core_tcp *tcp)

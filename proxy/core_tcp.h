@@ -28,9 +28,6 @@ struct core_tcp_options {
     struct timers *timers; /* of that loop; borrowed */
     uint8_t worker;        /* goes into the addresses that messages come from */
     size_t message_max;
-    /* Port 0: that family is not in use. Listened on; connections are opened from this address, as
-     * PBXs tell peers by it, and any port. */
-    struct core_addr local4, local6;
     /* May this address connect (R8)? */
     bool (*known)(void *context, const struct core_addr *from);
     /* One whole message. The bytes may be changed. It may send, it must not close. */
@@ -51,8 +48,12 @@ struct core_tcp_counters {
     uint64_t send_dropped; /* messages for which there was no room, or no connection any more */
 };
 
-/* -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as the system says it. */
+/* -ENOMEM. */
 int core_tcp_open(const struct core_tcp_options *options, struct core_tcp **out);
+/* A family of addresses comes into use: this one is listened on; connections are opened from it, as
+ * PBXs tell peers by it, and any port. Once for each family.
+ * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as the system says it. */
+int core_tcp_local_set(struct core_tcp *tcp, const struct core_addr *local);
 /* Queued until the end of this turn, or until the connection is there. -ENOBUFS: too much waits for
  * that connection. -EHOSTUNREACH: it could not be made a moment ago, and is not tried again yet.
  * -ENOMEM, -EMFILE, ... */

@@ -248,7 +248,7 @@ static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct h
         return;
     status = request_check(proxy, ack, from, &extra, &why);
     if (!status) {
-        status = target_choose(proxy, ack, from, &target);
+        status = target_choose(proxy, ack, from, now, &target);
         why = target.why;
     }
     if (!status)
@@ -415,8 +415,9 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
     int status = request_check(proxy, request, reply_to, &extra, &why); /* 16.3 */
 
     if (!status) {
-        status = target_choose(proxy, request, reply_to, &target); /* 16.4, 16.5 */
+        status = target_choose(proxy, request, reply_to, now, &target); /* 16.4, 16.5 */
         why = target.why;
+        extra = target.extra.p ? target.extra : extra;
     }
     if (proxy->arena.no_memory) {
         status = 503;

@@ -112,7 +112,7 @@ void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, uint64_
     int status = ack_from(proxy, answer);
 
     if (!status)
-        status = target_choose_own(proxy, answer, &target);
+        status = target_choose_own(proxy, answer, now, &target);
     answer->uri = target.uri;
     if (!status)
         status = ack_send(proxy, answer, &target.hop);

@@ -45,7 +45,7 @@ struct flow_slot {
 struct proxy {
     struct proxy_options options;
     const struct conf *conf;
-    struct core_view core;
+    const struct core_view *core; /* a reference; not the same one in the next call from outside */
     struct transactions *transactions;
     struct token_keys *tokens;
     struct proxy_counters counters;
@@ -59,8 +59,8 @@ struct proxy {
 
     char core_host4[CORE_ADDR_TEXT], core_host6[CORE_ADDR_TEXT]; /* "10.0.0.2:5060"; "": none */
 
-    uint64_t no_tcp_until[CONF_BACKENDS_MAX]; /* TCP failed there: not asked before then (T7) */
-    size_t tcp_size;                          /* of the last request that TCP was chosen for */
+    uint64_t no_tcp_until[ENDPOINTS_MAX]; /* TCP failed there: not asked before then (T7) */
+    size_t tcp_size;                      /* of the last request that TCP was chosen for */
 
     struct sip_msg msg; /* scratch of the message at hand */
     struct arena arena;
@@ -95,16 +95,21 @@ bool flow_is_full(const struct flow *flow); /* limits.transactions_per_connectio
 
 struct target {
     struct hop hop;
-    struct str uri;  /* Request-URI to send */
+    struct str uri;                  /* Request-URI to send */
+    const struct endpoint *endpoint; /* chosen among others (B3); NULL: where it goes is fixed */
+    struct str extra;                /* header lines for the answer, when a status is returned */
     const char *why; /* reason for the log and the reason phrase, when a status is returned */
 };
 
 /* Where a request goes (RFC 3261 16.4, 16.5; R2, R4, R7). Own Route values are taken off.
  * 0, or a status to answer with. */
 int target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                  struct target *target);
+                  uint64_t now, struct target *target);
 /* The same for one of the edge itself, in a dialog that a client began which is gone (T6). */
-int target_choose_own(struct proxy *proxy, struct sip_msg *request, struct target *target);
+int target_choose_own(struct proxy *proxy, struct sip_msg *request, uint64_t now,
+                      struct target *target);
+/* The user that a request from the access side is of: what backend_choose() goes by (B3). */
+struct str request_user(struct proxy *proxy, const struct sip_msg *request);
 /* Host and port of our side that faces `to`, as its URIs and Via name it. */
 struct str core_host(const struct proxy *proxy, const struct core_addr *to);
 

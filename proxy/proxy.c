@@ -23,12 +23,8 @@ int proxy_create(const struct proxy_options *options, struct proxy **out)
         return -ENOMEM;
     proxy->options = *options;
     proxy->conf = options->conf;
-    proxy->core = *options->core;
     proxy->free_slot = SLOT_NONE;
-    if (proxy->core.local4.in.sin_port)
-        core_addr_text(&proxy->core.local4, proxy->core_host4);
-    if (proxy->core.local6.in6.sin6_port)
-        core_addr_text(&proxy->core.local6, proxy->core_host6);
+    proxy_view_set(proxy, options->core);
 
     err = arena_create(&proxy->arena, ARENA_SIZE);
     if (!err)
@@ -65,8 +61,21 @@ void proxy_destroy(struct proxy **proxy)
     token_keys_destroy(&p->tokens);
     buf_destroy(&p->out);
     arena_destroy(&p->arena);
+    core_view_unref(&p->core);
     free(p);
     *proxy = NULL;
+}
+
+void proxy_view_set(struct proxy *proxy, const struct core_view *view)
+{
+    const struct core_view *before = proxy->core;
+
+    proxy->core = core_view_ref(view);
+    core_view_unref(&before);
+    if (view->local4.in.sin_port)
+        core_addr_text(&view->local4, proxy->core_host4);
+    if (view->local6.in6.sin6_port)
+        core_addr_text(&view->local6, proxy->core_host6);
 }
 
 static struct str hop_text(const struct hop *hop, char text[CORE_ADDR_TEXT])
@@ -244,10 +253,7 @@ bool proxy_core_known(const struct proxy *proxy, const struct core_addr *from)
 {
     if (!core_addr_is_ip(from))
         return true;
-    for (unsigned i = 0; i < proxy->core.backend_count; i++)
-        if (core_addr_same_host(&proxy->core.backends[i], from))
-            return true;
-    return false;
+    return endpoint_host_known(proxy->core, from);
 }
 
 void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char *bytes, size_t len,
@@ -273,24 +279,15 @@ void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char 
 
 /* ---- large requests by TCP (T7) ---- */
 
-static int backend_index(const struct proxy *proxy, const struct core_addr *to)
-{
-    for (unsigned i = 0; i < proxy->core.backend_count; i++)
-        if (core_addr_same_host(&proxy->core.backends[i], to) &&
-            proxy->core.backends[i].in.sin_port == to->in.sin_port)
-            return (int)i;
-    return -1;
-}
-
 bool core_transport_choose(struct proxy *proxy, struct hop *to, size_t len, uint64_t now)
 {
-    int i = to->flow || !core_addr_is_ip(&to->core) ? -1 : backend_index(proxy, &to->core);
+    const struct endpoint *endpoint = to->flow ? NULL : endpoint_at(proxy->core, &to->core);
     bool by_tcp = to->core.kind == CORE_TCP, large = len > proxy->conf->limits.udp_size;
     bool tcp = by_tcp || large;
 
-    if (i < 0 || !proxy->core.tcp_too[i] || !tcp)
+    if (!endpoint || !endpoint->tcp_too || !tcp)
         return false;
-    if (now < proxy->no_tcp_until[i]) {
+    if (now < proxy->no_tcp_until[endpoint->slot]) {
         proxy->counters.tcp_by_udp++;
         tcp = false;
     }
@@ -304,11 +301,11 @@ void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool conne
                      uint64_t now)
 {
     enum { NO_TCP_MS = 300000 }; /* until it is asked again whether it has TCP */
-    int i = backend_index(proxy, to);
+    const struct endpoint *endpoint = endpoint_at(proxy->core, to);
     char text[CORE_ADDR_TEXT];
 
-    if (!connected && i >= 0 && proxy->core.tcp_too[i]) {
-        proxy->no_tcp_until[i] = now + NO_TCP_MS;
+    if (!connected && endpoint && endpoint->tcp_too) {
+        proxy->no_tcp_until[endpoint->slot] = now + NO_TCP_MS;
         core_addr_text(to, text);
         log_event(LOG_WARNING, "no TCP: large requests go by UDP",
                   LOG_TEXT("backend", str_of(text)), LOG_NUMBER("bytes", (int64_t)proxy->tcp_size),

@@ -11,25 +11,15 @@
 #include <sys/types.h>
 
 #include "conf/conf.h"
+#include "proxy/backends.h"
 #include "proxy/core.h"
 #include "proxy/flow.h"
 #include "proxy/timer.h"
 
-/* What the core side needs to know and the configuration may leave open, found out once at start:
- * addresses that backends' names resolved to, and the address that the PBX sees. */
-struct core_view {
-    struct core_addr backends[CONF_BACKENDS_MAX]; /* the order of conf->backends; one CORE_EMBEDDED
-                                                     if there are none */
-    bool tcp_too[CONF_BACKENDS_MAX]; /* a CORE_UDP one that has TCP as well, for what is large (T7)
-                                      */
-    bool tcp;                        /* one of them has TCP: the core address listens for it */
-    unsigned backend_count;
-    struct core_addr local4, local6; /* bound addresses; port 0: that family is not in use */
-};
-
 struct proxy_options {
     const struct conf *conf;
-    const struct core_view *core;
+    const struct core_view *core; /* the first one; see proxy_view_set() */
+    struct health *health;        /* of all workers; borrowed */
     uint8_t worker;
     struct timers *timers;
     unsigned flows_max;              /* of this worker */
@@ -49,6 +39,8 @@ struct proxy;
 
 int proxy_create(const struct proxy_options *options, struct proxy **out);
 void proxy_destroy(struct proxy **proxy); /* every flow must be closed before */
+/* The core side has changed. Not from inside another call. */
+void proxy_view_set(struct proxy *proxy, const struct core_view *view);
 
 /* Bytes of a stream (TLS, TCP), from the beginning of what was not yet taken. Returns how many were
  * taken: drop those, keep the rest, and call again with more. -EPROTO: framing is lost; what could

@@ -108,8 +108,8 @@ void resolve_change_log(const struct resolve_name *name, const struct resolve_re
 
     if (!before)
         before = &none;
-    log_event(LOG_INFO, "backend's addresses", LOG_TEXT("name", str_of(name->host)),
-              LOG_NUMBER("count", now->count),
+    log_event(name->why[0] ? LOG_INFO : LOG_DEBUG, "backend's addresses",
+              LOG_TEXT("name", str_of(name->host)), LOG_NUMBER("count", now->count),
               LOG_TEXT("added", list_text(now->addresses, now->count, before->addresses,
                                           before->count, added)),
               LOG_TEXT("removed", list_text(before->addresses, before->count, now->addresses,

@@ -2,8 +2,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 
-#include <xxhash.h>
-
 #include "proxy/internal.h"
 
 enum { SIP_PORT = 5060 };
@@ -32,57 +30,92 @@ static bool addr_is(const struct core_addr *addr, const char *host, int port)
            inet_pton(AF_INET, host, &four) == 1 && four.s_addr == addr->in.sin_addr.s_addr;
 }
 
-/* A configured backend, by address or by the name in the file (R2). NULL: none. */
-static const struct core_addr *backend_find(struct proxy *proxy, const struct sip_uri *uri)
+static bool endpoint_port_is(const struct endpoint *endpoint, int port)
 {
-    struct str host = arena_dup(&proxy->arena, uri->host);
-    int port = uri->port ? uri->port : SIP_PORT;
+    return ntohs(endpoint->addr.in.sin_port) == port; /* at the same place in both families */
+}
 
-    for (unsigned i = 0; host.p && i < proxy->core.backend_count; i++) {
-        const struct core_addr *backend = &proxy->core.backends[i];
-        if (backend->kind == CORE_EMBEDDED) {
-            if (str_eq_nocase(host, STR("registrar.invalid")))
-                return backend;
+struct str request_user(struct proxy *proxy, const struct sip_msg *request)
+{
+    bool registers = request->method == SIP_REGISTER; /* To is whom it is for (RFC 3261 10.2) */
+    struct str value = sip_value(request, registers ? HEADER_TO : HEADER_FROM);
+    struct sip_addr addr;
+
+    if (!sip_addr_parse(&proxy->arena, value, &addr) && addr.uri.user.p)
+        return addr.uri.user; /* of our one domain */
+    return value;
+}
+
+/* Of the endpoints of one backend: the user's own if it can be had, else any that there is. */
+static const struct endpoint *endpoint_of(struct proxy *proxy, const struct sip_msg *request,
+                                          unsigned backend, uint64_t now)
+{
+    const struct core_view *view = proxy->core;
+    const struct endpoint *first = NULL, *best;
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < view->endpoint_count; i++) {
+        if (view->endpoints[i].backend != backend)
             continue;
-        }
-        if (addr_is(backend, host.p, port))
-            return backend;
-        if (i < proxy->conf->backend_count &&
-            (proxy->conf->backends[i].port ? proxy->conf->backends[i].port : SIP_PORT) == port &&
-            str_eq_nocase(host, str_of(proxy->conf->backends[i].host)))
-            return backend;
+        first = first ? first : &view->endpoints[i];
+        count += !view->endpoints[i].retired; /* these are one after the other */
+    }
+    best = backend_choose(first, count, proxy->options.health, request_user(proxy, request), NULL,
+                          now);
+    return best ? best : first;
+}
+
+/* A backend that the file has by this name, its port given there or, by SRV, not (R2). */
+static const struct endpoint *endpoint_named(struct proxy *proxy, const struct sip_msg *request,
+                                             const struct sip_uri *uri, struct str host,
+                                             uint64_t now)
+{
+    const struct conf *conf = proxy->conf;
+
+    for (unsigned i = 0; i < conf->backend_count; i++) {
+        const struct conf_backend *backend = &conf->backends[i];
+
+        if (!str_eq_nocase(host, str_of(backend->host)))
+            continue;
+        if (backend->port ? (uri->port ? uri->port : SIP_PORT) == backend->port : !uri->port)
+            return endpoint_of(proxy, request, i, now);
     }
     return NULL;
 }
 
-/* The backend of a user: the same one for all its requests (rendezvous hashing on the AOR). */
-static const struct core_addr *backend_of_user(struct proxy *proxy, const struct sip_msg *request)
+/* An address of a configured backend, by the address itself, by the name that SRV records give it,
+ * or by the backend's in the file (R2). NULL: none. */
+static const struct endpoint *backend_find(struct proxy *proxy, const struct sip_msg *request,
+                                           const struct sip_uri *uri, uint64_t now)
 {
-    struct str from = sip_value(request, HEADER_FROM);
-    const struct core_addr *best = &proxy->core.backends[0];
-    struct sip_addr addr;
-    uint64_t high = 0;
+    struct str host = arena_dup(&proxy->arena, uri->host);
+    uint64_t name = host_name_hash(uri->host);
+    int port = uri->port ? uri->port : SIP_PORT;
+    const struct endpoint *named;
 
-    if (proxy->core.backend_count == 1)
-        return best;
-    if (!sip_addr_parse(&proxy->arena, from, &addr) && addr.uri.user.p)
-        from = addr.uri.user; /* of our one domain */
-    for (unsigned i = 0; i < proxy->core.backend_count; i++) {
-        uint64_t weight = XXH3_64bits_withSeed(from.p, from.len, i + 1);
-        if (weight >= high) {
-            high = weight;
-            best = &proxy->core.backends[i];
-        }
+    if (!host.p)
+        return NULL;
+    named = endpoint_named(proxy, request, uri, host, now);
+    if (named)
+        return named;
+    for (unsigned i = 0; i < proxy->core->endpoint_count; i++) {
+        const struct endpoint *endpoint = &proxy->core->endpoints[i];
+
+        if (endpoint->addr.kind == CORE_EMBEDDED
+                ? str_eq_nocase(host, STR("registrar.invalid"))
+                : addr_is(&endpoint->addr, host.p, port) ||
+                      (endpoint->name == name && endpoint_port_is(endpoint, port)))
+            return endpoint;
     }
-    return best;
+    return NULL;
 }
 
 static bool is_core_host(struct proxy *proxy, const struct sip_uri *uri)
 {
     struct str host = arena_dup(&proxy->arena, uri->host);
 
-    return host.p && (addr_is(&proxy->core.local4, host.p, uri->port) ||
-                      addr_is(&proxy->core.local6, host.p, uri->port) ||
+    return host.p && (addr_is(&proxy->core->local4, host.p, uri->port) ||
+                      addr_is(&proxy->core->local6, host.p, uri->port) ||
                       str_eq_nocase(host, STR(CORE_HOST_EMBEDDED)));
 }
 
@@ -180,7 +213,7 @@ static int strict_repair(struct proxy *proxy, struct sip_msg *request, struct ro
 /* Take our own Route values off: the pair that one passage left (the same token in both, R3), or
  * those without a token that a client was given as its outbound proxy. 0 or a status. */
 static int routes_take(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
-                       struct routing *routing)
+                       uint64_t now, struct routing *routing)
 {
     struct token token;
     struct sip_uri uri;
@@ -203,7 +236,7 @@ static int routes_take(struct proxy *proxy, struct sip_msg *request, const struc
             routing->token = token;
             routing->has_token = true;
             taken++;
-        } else if (routing->has_token || (flow && backend_find(proxy, &uri)) ||
+        } else if (routing->has_token || (flow && backend_find(proxy, request, &uri, now)) ||
                    !(is_core_host(proxy, &uri) ||
                      (is_own_name(proxy, flow, uri.host) && is_own_port(proxy, flow, uri.port)))) {
             break;
@@ -243,27 +276,44 @@ static bool names_tcp(const struct sip_uri *uri)
            str_eq_nocase(transport, STR("tcp"));
 }
 
+/* A backend for what is in no dialog (B3), or 503 (B4). */
+static int target_backend(struct proxy *proxy, const struct sip_msg *request, uint64_t now,
+                          struct target *target)
+{
+    enum { RETRY_AFTER_S = 10 };
+    const struct core_view *view = proxy->core;
+
+    target->endpoint = backend_choose(view->endpoints, view->endpoint_count, proxy->options.health,
+                                      request_user(proxy, request), NULL, now);
+    if (target->endpoint) {
+        target->hop.core = target->endpoint->addr;
+        return 0;
+    }
+    target->extra = arena_printf(&proxy->arena, "Retry-After: %u\r\n",
+                                 backend_retry_after_s(view->endpoints, view->endpoint_count,
+                                                       proxy->options.health, RETRY_AFTER_S, now));
+    return refuse(target, 503, "No Backend Is Up");
+}
+
 /* Access to core: out of dialog to a backend, in dialog along the route (R2, R4). */
 static int target_core(struct proxy *proxy, struct sip_msg *request, const struct routing *routing,
-                       const struct flow *flow, struct target *target)
+                       const struct flow *flow, uint64_t now, struct target *target)
 {
-    const struct core_addr *backend;
+    const struct endpoint *backend;
     struct token token;
     struct sip_uri uri;
 
-    if (!routing->has_next && !request->to_tag.p) {
-        target->hop.core = *backend_of_user(proxy, request);
-        return 0;
-    }
+    if (!routing->has_next && !request->to_tag.p)
+        return target_backend(proxy, request, now, target);
     if (routing->has_next)
         uri = routing->next;
     else if (sip_uri_parse(&proxy->arena, routing->uri, &uri))
         return refuse(target, 403, "Request-URI Is No Backend");
 
-    backend = backend_find(proxy, &uri);
+    backend = backend_find(proxy, request, &uri, now);
     if (backend) {
-        target->hop.core = *backend;
-        if (proxy->core.tcp_too[backend - proxy->core.backends] && names_tcp(&uri)) {
+        target->hop.core = backend->addr;
+        if (backend->tcp_too && names_tcp(&uri)) {
             target->hop.core.kind = CORE_TCP;
             target->hop.core.or_udp = true;
         }
@@ -275,10 +325,8 @@ static int target_core(struct proxy *proxy, struct sip_msg *request, const struc
     case -EBADMSG: return refuse(target, 403, "Forged Flow Token");
     default: break;
     }
-    if (!routing->has_next && is_own_name(proxy, flow, uri.host)) {
-        target->hop.core = *backend_of_user(proxy, request);
-        return 0;
-    }
+    if (!routing->has_next && is_own_name(proxy, flow, uri.host))
+        return target_backend(proxy, request, now, target);
     return refuse(target, 403,
                   routing->has_next ? "Route Is No Backend" : "Request-URI Is No Backend");
 }
@@ -330,9 +378,9 @@ static int target_flow(struct proxy *proxy, struct sip_msg *request, const struc
 }
 
 static int target_begin(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
-                        struct routing *routing, struct target *target)
+                        uint64_t now, struct routing *routing, struct target *target)
 {
-    int status = routes_take(proxy, request, flow, routing);
+    int status = routes_take(proxy, request, flow, now, routing);
 
     *target = (struct target){.uri = routing->uri};
     if (status)
@@ -341,22 +389,23 @@ static int target_begin(struct proxy *proxy, struct sip_msg *request, const stru
 }
 
 int target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                  struct target *target)
+                  uint64_t now, struct target *target)
 {
     struct routing routing;
-    int status = target_begin(proxy, request, from->flow, &routing, target);
+    int status = target_begin(proxy, request, from->flow, now, &routing, target);
 
     if (status)
         return status;
     if (from->flow)
-        return target_core(proxy, request, &routing, from->flow, target);
+        return target_core(proxy, request, &routing, from->flow, now, target);
     return target_flow(proxy, request, &routing, target);
 }
 
-int target_choose_own(struct proxy *proxy, struct sip_msg *request, struct target *target)
+int target_choose_own(struct proxy *proxy, struct sip_msg *request, uint64_t now,
+                      struct target *target)
 {
     struct routing routing;
-    int status = target_begin(proxy, request, NULL, &routing, target);
+    int status = target_begin(proxy, request, NULL, now, &routing, target);
 
-    return status ? status : target_core(proxy, request, &routing, NULL, target);
+    return status ? status : target_core(proxy, request, &routing, NULL, now, target);
 }

@@ -347,7 +347,7 @@ static const struct core_addr *backend(void)
     static struct core_addr addr;
     unsigned which = byte();
 
-    addr = world.view.backends[which % world.view.backend_count];
+    addr = world.view.endpoints[which % world.view.endpoint_count].addr;
     if (core_addr_is_ip(&addr) && which & 64)
         addr.in.sin_port = htons(40000); /* in6 has it at the same place */
     if (core_addr_is_ip(&addr) && which >= 248) {

@@ -143,8 +143,8 @@ static bool is_foreign(const struct world *world, const struct place *from)
 
     if (from->client >= 0 || !core_addr_is_ip(&from->core))
         return false;
-    for (unsigned i = 0; i < world->view.backend_count; i++)
-        if (hop_same_host(&hop, &(struct hop){.core = world->view.backends[i]}))
+    for (unsigned i = 0; i < world->view.endpoint_count; i++)
+        if (hop_same_host(&hop, &(struct hop){.core = world->view.endpoints[i].addr}))
             return false;
     return true;
 }
@@ -298,8 +298,8 @@ static bool cause_names(struct world *world, const struct client *client)
 /* Nowhere but to backends and flows (R2); by TCP where a Route says so, or for the size (T7). */
 static bool is_backend(const struct world *world, const struct core_addr *to)
 {
-    for (unsigned i = 0; i < world->view.backend_count; i++) {
-        struct core_addr backend = world->view.backends[i];
+    for (unsigned i = 0; i < world->view.endpoint_count; i++) {
+        struct core_addr backend = world->view.endpoints[i].addr;
 
         if (core_addr_is_ip(&backend) && core_addr_is_ip(to))
             backend.kind = to->kind;

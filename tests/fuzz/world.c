@@ -441,21 +441,31 @@ static struct core_addr udp6(const char *host, uint16_t port)
 
 static void view_make(struct world *world)
 {
+    const struct endpoint endpoints[WORLD_BACKENDS] = {
+        {.addr = udp4("10.0.0.5", 5060), .weight = 1},
+        {.addr = udp4("10.0.0.6",                       5070),      .weight = 2, .tcp_too = true}, /* T7 */
+        {.addr = udp6("2001:db8::5",            5060)},
+    };
+
     if (world->options.embedded) {
-        world->view = (struct core_view){.backends = {{.kind = CORE_EMBEDDED}}, .backend_count = 1};
+        world->view = (struct core_view){
+            .references = 1, .endpoints = {{.addr = {.kind = CORE_EMBEDDED}}}, .endpoint_count = 1};
         return;
     }
     world->view = (struct core_view){
-        .backends = {udp4("10.0.0.5", 5060), udp4("10.0.0.6", 5070), udp6("2001:db8::5", 5060)},
-        .backend_count = world->conf.backend_count,
+        .references = 1,
+        .endpoint_count = world->conf.backend_count,
         .local4 = udp4("10.0.0.2", 5060),
     };
+    for (unsigned i = 0; i < world->conf.backend_count; i++) {
+        world->view.endpoints[i] = endpoints[i];
+        world->view.endpoints[i].slot = world->view.endpoints[i].backend = (uint16_t)i;
+    }
     if (!world->options.several_backends)
         return;
     world->view.local6 = udp6("2001:db8::2", 5060);
     world->view.tcp = true;
-    world->view.tcp_too[1] = true; /* T7 */
-    world->view.backends[2].kind = CORE_TCP;
+    world->view.endpoints[2].addr.kind = CORE_TCP;
 }
 
 void world_open(struct world *world, const struct world_options *options)
@@ -479,6 +489,7 @@ void world_open(struct world *world, const struct world_options *options)
             &(struct proxy_options){
                 .conf = &world->conf,
                 .core = &world->view,
+                .health = &world->health,
                 .worker = 2,
                 .timers = world->timers,
                 .flows_max = options->small_limits ? WORLD_CLIENTS - 1 : WORLD_CLIENTS,

@@ -63,6 +63,7 @@ struct world {
     struct world_options options;
     struct conf conf;
     struct core_view view;
+    struct health health;
     struct timers *timers;
     struct proxy *proxy;
     struct registrar *registrar; /* NULL: backends */

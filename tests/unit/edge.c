@@ -124,8 +124,9 @@ void edge_setup(struct edge *edge, bool contact_path)
     };
     edge->pbx = udp("10.0.0.5", 5060);
     edge->view = (struct core_view){
-        .backends = {edge->pbx},
-        .backend_count = 1,
+        .references = 1,
+        .endpoints = {{.addr = edge->pbx, .weight = 1}},
+        .endpoint_count = 1,
         .local4 = udp("10.0.0.2", 5060),
     };
     edge_start(edge);
@@ -140,6 +141,7 @@ void edge_start(struct edge *edge)
     struct proxy_options options = {
         .conf = &edge->conf,
         .core = &edge->view,
+        .health = &edge->health,
         .worker = 2,
         .timers = edge->timers,
         .flows_max = EDGE_CLIENTS,

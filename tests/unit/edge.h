@@ -39,7 +39,8 @@ struct client {
 
 struct edge {
     struct conf conf;
-    struct core_view view;
+    struct core_view view; /* changed by proxy_view_set(), or edge_start() */
+    struct health health;
     struct timers *timers;
     struct proxy *proxy;
     uint64_t now;

@@ -707,6 +707,7 @@ static void what_can_not_be_made_is_an_error(void **state) /* V7 */
         const uint8_t keys[1][32] = {{1}};
         struct proxy_options options = {.conf = &edge.conf,
                                         .core = &edge.view,
+                                        .health = &edge.health,
                                         .timers = edge.timers,
                                         .flows_max = 1,
                                         .token_keys = keys,
@@ -744,7 +745,7 @@ static int setup_embedded(void **state)
 {
     (void)state;
     edge_setup(&edge, false);
-    edge.view.backends[0] = (struct core_addr){.kind = CORE_EMBEDDED};
+    edge.view.endpoints[0].addr = (struct core_addr){.kind = CORE_EMBEDDED};
     edge.conf.backend_count = 0;
     edge.conf.users = users;
     edge.conf.user_count = ARRAY_LEN(users);

@@ -9,8 +9,8 @@ enum { HEAD_MAX = 8192 };
 /* The backend as `tcp:` or `auto:` of the configuration. */
 static void backend_has_tcp(bool alone)
 {
-    edge.view.backends[0].kind = alone ? CORE_TCP : CORE_UDP;
-    edge.view.tcp_too[0] = !alone;
+    edge.view.endpoints[0].addr.kind = alone ? CORE_TCP : CORE_UDP;
+    edge.view.endpoints[0].tcp_too = !alone;
     edge.view.tcp = true;
     for (unsigned i = 0; i < 2; i++)
         edge_hang_up(&edge.clients[i]);

@@ -1,3 +1,4 @@
 unit_test(test_log proxy)
 unit_test(test_core proxy)
 unit_test(test_backends proxy m)
+unit_test(test_endpoints proxy)

@@ -20,7 +20,7 @@ from harness import net  # noqa: E402
 scratch = tempfile.TemporaryDirectory(prefix="sipward-resolve-")
 net.isolate(pathlib.Path(scratch.name))
 
-from name_server import NXDOMAIN, REFUSED, SERVFAIL, Dnsmasq, Faulty  # noqa: E402
+from harness.name_server import NXDOMAIN, REFUSED, SERVFAIL, Dnsmasq, Faulty  # noqa: E402
 
 CLI = os.environ["RESOLVE_CLI"]
 ONE, TWO = "127.0.1.1", "127.0.1.2"  # name servers

@@ -14,16 +14,18 @@ SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \
 
 class Edge:
     """A running sipward. `backends` are HOST:PORT, with udp:, tcp: or auto: in front or without; `users` are names, or whole YAML mappings; `listeners` more lines of
-    `listen`; `certificate` (chain file, key file). stop() fails the test when the stop was not clean."""
+    `listen`; `certificate` (chain file, key file); `core` the address that sipward has
+    to find by itself on the core side. stop() fails the test when the stop was not clean."""
 
     def __init__(self, lab, backends=(), users=(), contact="mask", more="", address="127.0.0.1",
                  workers=2, ca=None, level="debug", listeners=(), certificate=None,
-                 asan=""):
+                 asan="", core=None):
         self.lab, self.address, self.asan = lab, address, asan
         self.ca = ca or lab.ca
         bracketed = f"[{address}]" if ":" in address else address
         self.tls_port, self.wss_port = net.free_port(address), net.free_port(address)
-        self.core = (address, net.free_port(address))
+        self.core = (core or address, net.free_port(address))
+        local = "" if core else bracketed
         chain, key = certificate or self.ca.issue("edge")
         lines = [
             "domain: sip.test",
@@ -33,7 +35,7 @@ class Edge:
             f'  - tls: "{bracketed}:{self.tls_port}"',
             f'  - wss: "{bracketed}:{self.wss_port}"',
             *listeners,
-            f'core: "{bracketed}:{self.core[1]}"',
+            f'core: "{local}:{self.core[1]}"',
             f"contact: {contact}",
             f"workers: {workers}",
             f"log_level: {level}",

@@ -11,7 +11,7 @@ import pytest
 from harness import net, sip
 from harness.edge import PROGRAM
 from harness.ends import Pbx, TcpPbx, establish, hang_up
-from harness.name_server import Dnsmasq
+from harness.name_server import Dnsmasq, Faulty
 
 SERVER, WAIT_S = "127.0.1.1", 30
 HOSTS = ("127.0.0.11", "127.0.0.12")
@@ -240,3 +240,17 @@ def test_mistakes_of_backends_are_told_by_check(lab, names):  # B1
         '- {tcp: "pbx2.test", priority: 1, weight: 3}',
     ):
         assert line in done.stdout
+
+
+def test_a_silent_name_server_at_start(lab):  # B1, B4
+    silent = Faulty(SERVER, other=None)
+    lab.cleanups.append(silent.stop)
+    net.write("/etc/resolv.conf", f"nameserver {SERVER}\n")
+    pbx, _ = pbxs(lab)
+    since = time.monotonic()
+    edge = pbx.edge = lab.edge(backends=[f"udp:pbx.test:{pbx.port}"])
+    assert time.monotonic() - since < 6
+    assert refused(lab.client(edge, "alice")) > 0
+    silent.set({"pbx.test A": [HOSTS[0]]})
+    follows(edge, added=HOSTS[0])
+    hang_up(*call_out(lab.registered(edge, pbx, "alice"), pbx))

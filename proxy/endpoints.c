@@ -91,7 +91,7 @@ struct candidates {
 /* The same record: one share of weight, and one machine. */
 static bool same_record(const struct resolve_address *a, const struct resolve_address *b)
 {
-    return a->transport == b->transport && a->priority == b->priority &&
+    return a->transport == b->transport && a->priority == b->priority && a->weight == b->weight &&
            strcmp(a->name, b->name) == 0 &&
            a->in.sin_port == b->in.sin_port; /* at the same place in both families */
 }
@@ -193,8 +193,15 @@ static void weights_set(const struct conf_backend *backend, struct candidates *c
 
 /* ---- slots ---- */
 
+/* Retired, and its time is over. */
+static bool slot_is_over(const struct slot *slot, uint64_t now)
+{
+    return !slot->live && slot->endpoint.retired && now >= slot->retired_until;
+}
+
 /* The slot of an address, a free one if it is new. NULL: there is none. */
-static struct slot *slot_take(struct endpoints *endpoints, const struct core_addr *addr)
+static struct slot *slot_take(struct endpoints *endpoints, const struct core_addr *addr,
+                              uint64_t now)
 {
     struct slot *slot;
 
@@ -207,7 +214,7 @@ static struct slot *slot_take(struct endpoints *endpoints, const struct core_add
         unsigned number = (endpoints->last + i) % ENDPOINTS_MAX;
 
         slot = &endpoints->slots[number];
-        if (slot->used)
+        if (slot->used && !slot_is_over(slot, now))
             continue;
         slot->used = true;
         endpoints->last = number;
@@ -218,10 +225,10 @@ static struct slot *slot_take(struct endpoints *endpoints, const struct core_add
 }
 
 static void endpoint_add(struct endpoints *endpoints, struct core_view *view,
-                         const struct endpoint *endpoint)
+                         const struct endpoint *endpoint, uint64_t now)
 {
     struct slot *slot =
-        view->endpoint_count < ENDPOINTS_MAX ? slot_take(endpoints, &endpoint->addr) : NULL;
+        view->endpoint_count < ENDPOINTS_MAX ? slot_take(endpoints, &endpoint->addr, now) : NULL;
 
     if (!slot) {
         if (!endpoints->told_full)
@@ -236,19 +243,6 @@ static void endpoint_add(struct endpoints *endpoints, struct core_view *view,
     view->endpoints[view->endpoint_count++] = slot->endpoint;
 }
 
-/* Before the view is made: nothing is in use yet, and what was retired for its time is forgotten.
- */
-static void slots_begin(struct endpoints *endpoints, uint64_t now)
-{
-    for (unsigned i = 0; i < ENDPOINTS_MAX; i++) {
-        struct slot *slot = &endpoints->slots[i];
-
-        if (slot->endpoint.retired && now >= slot->retired_until)
-            *slot = (struct slot){0};
-        slot->live = false;
-    }
-}
-
 static void retired_add(struct endpoints *endpoints, struct core_view *view, uint64_t now)
 {
     for (unsigned i = 0; i < ENDPOINTS_MAX; i++) {
@@ -256,6 +250,10 @@ static void retired_add(struct endpoints *endpoints, struct core_view *view, uin
 
         if (!slot->used || slot->live)
             continue;
+        if (slot_is_over(slot, now)) {
+            *slot = (struct slot){0};
+            continue;
+        }
         if (!slot->endpoint.retired)
             slot->retired_until = now + ENDPOINT_RETIRED_MS;
         slot->endpoint.retired = true;
@@ -282,7 +280,8 @@ int endpoints_view(struct endpoints *endpoints, const struct resolve_result *con
     atomic_init(&view->references, 1);
     view->local4 = *local4;
     view->local6 = *local6;
-    slots_begin(endpoints, now);
+    for (unsigned i = 0; i < ENDPOINTS_MAX; i++)
+        endpoints->slots[i].live = false;
     for (unsigned i = 0; i < conf->backend_count; i++) {
         const struct conf_backend *backend = &conf->backends[i];
 
@@ -294,7 +293,7 @@ int endpoints_view(struct endpoints *endpoints, const struct resolve_result *con
         weights_set(backend, candidates);
         for (unsigned j = 0; j < candidates->count; j++) {
             candidates->list[j].endpoint.backend = (uint16_t)i;
-            endpoint_add(endpoints, view, &candidates->list[j].endpoint);
+            endpoint_add(endpoints, view, &candidates->list[j].endpoint, now);
         }
     }
     retired_add(endpoints, view, now);

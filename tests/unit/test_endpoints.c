@@ -1,4 +1,5 @@
 #include <arpa/inet.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -81,6 +82,25 @@ static void assert_weight(const char *host, double weight)
 {
     assert_non_null(at(host));
     assert_int_equal((int)(at(host)->weight * 1000 + 0.5), (int)(weight * 1000 + 0.5));
+}
+
+/* ---- memory that runs out (linked with --wrap) ---- */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+
+static unsigned long until_failure; /* 0: none will fail */
+
+void *__wrap_malloc(size_t size)
+{
+    return until_failure && !--until_failure ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return until_failure && !--until_failure ? NULL : __real_calloc(count, size);
 }
 
 static int setup(void **state)
@@ -357,6 +377,110 @@ static void a_view_lives_as_long_as_it_is_referred_to(void **state)
     assert_null(kept);
 }
 
+static uint32_t random_next(void)
+{
+    static uint32_t state = 1;
+
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return state;
+}
+
+/* Up to six addresses out of eighteen, in records with ranks and weights as a resolver sorts them.
+ */
+static void result_random(unsigned backend)
+{
+    static const char *const hosts[] = {"10.0.0.%u", "10.0.1.%u", "2001:db8::%u"};
+    static const char *const names[] = {"a.test", "b.test", "c.test"};
+    char texts[6][32];
+    struct row rows[7] = {0};
+    unsigned count = random_next() % 7, priority = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        priority += random_next() % 3 == 0;
+        snprintf(texts[i], sizeof(texts[i]), hosts[random_next() % 3], 10 + random_next() % 6);
+        rows[i] = (struct row){.host = texts[i],
+                               .name = names[random_next() % 3],
+                               .priority = (uint16_t)priority,
+                               .weight = (uint16_t)(random_next() % 3 * 10),
+                               .transport = random_next() % 2 ? RESOLVE_TCP : RESOLVE_UDP};
+    }
+    result_set(backend, rows);
+}
+
+/* Slots and addresses belong together; the weights of each rank are the file's weight, shared. */
+static void view_check(const struct core_view *before)
+{
+    for (unsigned i = 0; i < view->endpoint_count; i++) {
+        const struct endpoint *endpoint = &view->endpoints[i], *same;
+        double sum = 0;
+
+        for (unsigned j = 0; j < view->endpoint_count; j++) {
+            const struct endpoint *other = &view->endpoints[j];
+
+            assert_int_equal(core_addr_eq(&other->addr, &endpoint->addr),
+                             other->slot == endpoint->slot);
+            if (!other->retired && other->backend == endpoint->backend &&
+                other->priority == endpoint->priority)
+                sum += other->weight;
+        }
+        if (!endpoint->retired)
+            assert_true(sum > 3 - 1e-9 && sum < 3 + 1e-9);
+        assert_true(!i || endpoint->retired || !endpoint[-1].retired);
+        same = before ? endpoint_at(before, &endpoint->addr) : NULL;
+        if (same && core_addr_eq(&same->addr, &endpoint->addr))
+            assert_int_equal(same->slot, endpoint->slot);
+    }
+}
+
+static void whatever_names_come_to_a_view_is_in_order(void **state) /* B1, B3 */
+{
+    const struct core_view *before = NULL;
+
+    (void)state;
+    backends[0].weight = backends[1].weight = 3;
+    backends[1].transport = CONF_TRANSPORT_AUTO;
+    for (unsigned round = 0; round < 3000; round++) {
+        result_random(round % 2);
+        now += random_next() % (HOUR / 2);
+        renew();
+        view_check(before);
+        core_view_unref(&before);
+        before = core_view_ref(view);
+    }
+    core_view_unref(&before);
+}
+
+static void without_memory_all_stays_as_it_was(void **state) /* B1 */
+{
+    const struct core_view *none = NULL;
+    unsigned slot;
+
+    (void)state;
+    result_set(0, ROWS({.host = "10.0.0.10"}));
+    renew();
+    slot = at("10.0.0.10")->slot;
+    result_set(0, ROWS({.host = "10.0.0.11"}));
+    for (until_failure = 1;; until_failure++) {
+        unsigned long failing = until_failure;
+        int err = endpoints_view(endpoints, results, &local4, &local6, now, &none);
+
+        until_failure = failing;
+        if (!err)
+            break;
+        assert_int_equal(err, -ENOMEM);
+        assert_null(none);
+        assert_true(endpoints_next(endpoints) == UINT64_MAX);
+    }
+    assert_int_equal(until_failure, 3);
+    until_failure = 0;
+    core_view_unref(&none);
+    renew();
+    assert_true(at("10.0.0.10")->retired);
+    assert_int_equal(at("10.0.0.10")->slot, slot);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +497,8 @@ int main(void)
         T(auto_has_udp_and_tcp_at_one_endpoint),
         T(families_without_a_local_address_are_left_out),
         T(our_own_address_is_no_endpoint),
+        T(whatever_names_come_to_a_view_is_in_order),
+        T(without_memory_all_stays_as_it_was),
         T(a_view_lives_as_long_as_it_is_referred_to),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

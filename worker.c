@@ -71,9 +71,40 @@ static void core_deliver(struct worker *worker, const struct core_addr *from, ch
         proxy_receive_core(worker->proxy, from, bytes, len, uv_now(&worker->loop));
 }
 
+static void core_lost(void *context, const struct core_addr *to, bool connected, int err)
+{
+    struct worker *worker = context;
+
+    if (worker->proxy)
+        proxy_core_lost(worker->proxy, to, connected, err, uv_now(&worker->loop));
+}
+
+static void core_refused(void *context, const struct core_addr *to, int err)
+{
+    struct worker *worker = context;
+
+    if (!worker->quiet)
+        core_lost(worker, to, false, err);
+}
+
+/* The kernel tells one socket of ICMP, whichever had sent: no bytes tell the other workers. */
+static void core_refused_all(void *context, const struct core_addr *to, int err)
+{
+    struct worker *worker = context;
+    const struct worker_shared *shared = worker->shared;
+
+    for (unsigned i = 0; i < shared->worker_count && !worker->quiet; i++)
+        if (i != worker->number)
+            mailbox_post(shared->workers[i]->mailbox, to, STR(""));
+    core_refused(worker, to, err);
+}
+
 static void mailbox_delivered(void *context, const struct core_addr *from, char *bytes, size_t len)
 {
-    core_deliver(context, from, bytes, len);
+    if (len)
+        core_deliver(context, from, bytes, len);
+    else
+        core_refused(context, from, -ECONNREFUSED);
 }
 
 static void outbox_delivered(void *context, const struct core_addr *to, char *bytes, size_t len)
@@ -91,7 +122,7 @@ static void core_received(void *context, const struct core_addr *from, char *byt
 
     if (owner == worker->number)
         core_deliver(worker, from, bytes, len);
-    else
+    else if (len)
         mailbox_post(worker->shared->workers[owner]->mailbox, from, (struct str){bytes, len});
 }
 
@@ -100,14 +131,6 @@ static bool core_known(void *context, const struct core_addr *from)
     const struct worker *worker = context;
 
     return worker->proxy && proxy_core_known(worker->proxy, from);
-}
-
-static void core_lost(void *context, const struct core_addr *to, bool connected, int err)
-{
-    struct worker *worker = context;
-
-    if (worker->proxy)
-        proxy_core_lost(worker->proxy, to, connected, err, uv_now(&worker->loop));
 }
 
 /* A full mailbox loses messages as a network would: who sent them sends again. */
@@ -185,7 +208,12 @@ static int openssl_open(struct worker *worker, FILE *errors)
 static int core_open(struct worker *worker, const struct core_addr *local, struct core_udp **udp)
 {
     struct core_udp_options options = {
-        .loop = &worker->loop, .local = local, .received = core_received, .context = worker};
+        .loop = &worker->loop,
+        .local = local,
+        .received = core_received,
+        .refused = core_refused_all,
+        .context = worker,
+    };
     int err;
 
     if (!local->in.sin_port || *udp) /* the port is at the same place in both families */

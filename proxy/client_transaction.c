@@ -482,7 +482,7 @@ unsigned transactions_core_lost(struct transactions *transactions, const struct 
         }
         if (client->method == SIP_INVITE && client->state == CLIENT_PROCEEDING)
             cancel_send(client);
-        fail(client, -EPIPE, now);
+        fail(client, to->kind == CORE_UDP ? -ECONNREFUSED : -EPIPE, now);
     }
     return by_udp;
 }

@@ -1,6 +1,7 @@
 #include "proxy/core_udp.h"
 
 #include <errno.h>
+#include <linux/errqueue.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -17,6 +18,9 @@ enum {
     SEND_BYTES = 16 * SLOT_SIZE,
     SOCKET_BUFFER = 4194304, /* asked for; the system may give less */
     WARN_INTERVAL_MS = 1000,
+    SEND_TRIES = 3, /* of one datagram: an error may be that of an earlier one */
+    UNSENT_MAX = 8, /* addresses without a way, between two turns of the loop */
+    ERRORS_MAX = 64 /* read in one turn of the loop */
 };
 
 struct core_udp {
@@ -25,6 +29,7 @@ struct core_udp {
     int fd, open_handles;
     bool writable_wanted;
     void (*received)(void *context, const struct core_addr *from, char *bytes, size_t len);
+    void (*refused)(void *context, const struct core_addr *to, int err);
     void *context;
     struct core_udp_counters counters;
     uint64_t warned_at;
@@ -40,6 +45,12 @@ struct core_udp {
     struct mmsghdr send[SEND_SLOTS];
     struct iovec send_iov[SEND_SLOTS];
     struct core_addr send_to[SEND_SLOTS];
+
+    struct { /* the system itself says that there is no way: to be told before the loop waits */
+        struct core_addr to;
+        int err;
+    } unsent[UNSENT_MAX];
+    unsigned unsent_count;
 };
 
 static socklen_t address_len(const struct core_addr *addr)
@@ -88,9 +99,26 @@ static void queue_shift(struct core_udp *udp, unsigned count)
     }
 }
 
+static bool says_unreachable(int err)
+{
+    return err == ECONNREFUSED || err == EHOSTUNREACH || err == ENETUNREACH || err == EACCES;
+}
+
+static void unsent_keep(struct core_udp *udp, const struct core_addr *to, int err)
+{
+    for (unsigned i = 0; i < udp->unsent_count; i++)
+        if (core_addr_eq(&udp->unsent[i].to, to))
+            return;
+    if (udp->unsent_count == UNSENT_MAX)
+        return; /* its requests have their timers */
+    udp->unsent[udp->unsent_count].to = *to;
+    udp->unsent[udp->unsent_count++].err = err;
+}
+
 static void flush(struct core_udp *udp)
 {
     bool full = false;
+    unsigned tries = 0;
 
     while (udp->send_count && !full) {
         int n = sendmmsg(udp->fd, udp->send, udp->send_count, MSG_DONTWAIT);
@@ -98,14 +126,18 @@ static void flush(struct core_udp *udp)
         if (n > 0) {
             udp->counters.sent += (unsigned)n;
             queue_shift(udp, (unsigned)n);
+            tries = 0;
         } else if (errno == EAGAIN || errno == ENOBUFS) {
             full = true;
-        } else if (errno == ECONNREFUSED) {
-            udp->counters.refused++; /* of an earlier datagram: nothing of this one was tried */
+        } else if (says_unreachable(errno) && ++tries < SEND_TRIES) {
+            continue; /* said of an earlier datagram, in the error queue too; now it is off */
         } else if (errno != EINTR) {
+            if (says_unreachable(errno))
+                unsent_keep(udp, &udp->send_to[0], -errno);
             warn(udp, &udp->send_to[0], udp->send_iov[0].iov_len, -errno);
             udp->counters.send_dropped++;
             queue_shift(udp, 1);
+            tries = 0;
         }
     }
     want_writable(udp, full);
@@ -137,12 +169,76 @@ int core_udp_send(struct core_udp *udp, const struct core_addr *to, struct str b
     return 0;
 }
 
+/* true: somebody was told. */
+static bool unsent_tell(struct core_udp *udp)
+{
+    unsigned count = udp->unsent_count;
+
+    for (unsigned i = 0; i < count; i++)
+        udp->refused(udp->context, &udp->unsent[i].to, udp->unsent[i].err);
+    udp->unsent_count = 0;
+    return count > 0;
+}
+
 static void before_wait(uv_prepare_t *prepare)
 {
     struct core_udp *udp = prepare->data;
 
-    if (udp->send_count && !udp->writable_wanted)
-        flush(udp);
+    do { /* who is told may send */
+        if (udp->send_count && !udp->writable_wanted)
+            flush(udp);
+    } while (unsent_tell(udp));
+}
+
+/* ---- errors ---- */
+
+/* 0: it says nothing about the address. */
+static int error_of(struct msghdr *msg)
+{
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(msg); part; part = CMSG_NXTHDR(msg, part)) {
+        struct sock_extended_err error;
+
+        if (!(part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_RECVERR) &&
+            !(part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_RECVERR))
+            continue;
+        memcpy(&error, CMSG_DATA(part), sizeof(error));
+        if (says_unreachable((int)error.ee_errno))
+            return -(int)error.ee_errno;
+    }
+    return 0;
+}
+
+/* The error queue: one entry for each datagram that was sent back, with where it had gone to. */
+static void errors_read(struct core_udp *udp)
+{
+    struct core_addr to = {.kind = CORE_UDP}, told = {.kind = CORE_SELF};
+    union {
+        struct cmsghdr align;
+        char bytes[512];
+    } control;
+    char byte;
+
+    for (int i = 0; i < ERRORS_MAX; i++) {
+        struct iovec iov = {&byte, 1};
+        struct msghdr msg = {.msg_name = &to.sa,
+                             .msg_namelen = sizeof(to.in6),
+                             .msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+        int err;
+
+        if (recvmsg(udp->fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+            return;
+        err = error_of(&msg);
+        if (!err)
+            continue;
+        udp->counters.refused++;
+        if (core_addr_eq(&to, &told))
+            continue;
+        told = to;
+        udp->refused(udp->context, &to, err);
+    }
 }
 
 /* ---- receiving ---- */
@@ -155,11 +251,8 @@ static bool receive_batch(struct core_udp *udp)
     for (int i = 0; i < RECEIVE_SLOTS; i++)
         udp->receive[i].msg_hdr.msg_namelen = sizeof(udp->receive_from[i].in6);
     n = recvmmsg(udp->fd, udp->receive, RECEIVE_SLOTS, MSG_DONTWAIT, NULL);
-    if (n < 0) {
-        if (errno == ECONNREFUSED)
-            udp->counters.refused++;
-        return errno != EAGAIN; /* the error of an earlier datagram is gone once it was read */
-    }
+    if (n < 0)
+        return errno != EAGAIN; /* an error of the error queue's is off once it was said */
     for (int i = 0; i < n; i++) {
         if (udp->receive[i].msg_hdr.msg_flags & MSG_TRUNC)
             continue; /* no datagram is larger than a slot */
@@ -174,8 +267,11 @@ static void poll_events(uv_poll_t *poll, int status, int events)
 {
     struct core_udp *udp = poll->data;
 
-    if (status < 0) /* POLLERR alone: reading takes the error off the socket */
+    if (status < 0) { /* the error queue is not empty; libuv has stopped the handle */
         events = UV_READABLE;
+        uv_poll_start(poll, UV_READABLE | (udp->writable_wanted ? UV_WRITABLE : 0), poll_events);
+        errors_read(udp);
+    }
     if (events & UV_WRITABLE)
         flush(udp);
     if (events & UV_READABLE)
@@ -200,6 +296,9 @@ static int socket_open(const struct core_addr *local, int *out)
     if (!err) /* may be fragmented on the way: no DF, no EMSGSIZE */
         err = six ? setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &dont6, sizeof(dont6))
                   : setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont4, sizeof(dont4));
+    if (!err) /* ICMP */
+        err = six ? setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on))
+                  : setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof(on));
     if (!err)
         err = bind(fd, &local->sa, address_len(local));
     if (err) {
@@ -254,6 +353,7 @@ int core_udp_open(const struct core_udp_options *options, struct core_udp **out)
         return -ENOMEM;
     udp->fd = -1;
     udp->received = options->received;
+    udp->refused = options->refused;
     udp->context = options->context;
     udp->receive_bytes = map((size_t)RECEIVE_SLOTS * SLOT_SIZE);
     udp->send_bytes = map(SEND_BYTES);

@@ -4,6 +4,9 @@
  * What a turn of the loop sends goes out by one sendmmsg(2) before the loop waits; what has come is
  * read by recvmmsg(2). Datagrams may be fragmented: a WebRTC INVITE has 6 kB.
  *
+ * What the network says it could not deliver (ICMP) is told: it comes to the socket that the kernel
+ * picks for that address, whichever of them had sent.
+ *
  * Ownership: core_udp_open() to core_udp_close(); the loop must run once more after close.
  * Threads:   one loop's.
  * Errors:    0, or a negative errno value. */
@@ -20,13 +23,16 @@ struct core_udp_options {
     const struct core_addr *local; /* copied */
     /* One datagram. The bytes may be changed. It may send, it must not close the socket. */
     void (*received)(void *context, const struct core_addr *from, char *bytes, size_t len);
+    /* Nobody listens at an address, or there is no way to it. -ECONNREFUSED, -EHOSTUNREACH, ...; it
+     * may send. Never called from inside core_udp_send(). */
+    void (*refused)(void *context, const struct core_addr *to, int err);
     void *context;
 };
 
 /* Counted events; read by the loop's thread. */
 struct core_udp_counters {
     uint64_t received, sent;
-    uint64_t refused;      /* ICMP said that nobody listens */
+    uint64_t refused;      /* ICMP said that nobody listens, or that there is no way */
     uint64_t send_dropped; /* the socket's and our queue are full, or no way there */
 };
 

@@ -304,7 +304,7 @@ void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool conne
     const struct endpoint *endpoint = endpoint_at(proxy->core, to);
     char text[CORE_ADDR_TEXT];
 
-    if (!connected && endpoint && endpoint->tcp_too) {
+    if (!connected && to->kind == CORE_TCP && endpoint && endpoint->tcp_too) {
         proxy->no_tcp_until[endpoint->slot] = now + NO_TCP_MS;
         core_addr_text(to, text);
         log_event(LOG_WARNING, "no TCP: large requests go by UDP",

@@ -55,9 +55,9 @@ int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t n
 void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char *bytes, size_t len,
                         uint64_t now);
 
-/* A connection to a core address was lost, or could not be made (not `connected`): requests that
- * wait for a response by it are answered from the next timers_run(), or go by UDP (T7), and are not
- * left to their timers. */
+/* A connection to a core address was lost, or could not be made (not `connected`); or a UDP one is
+ * not there, as ICMP says: requests that wait for a response by it are answered from the next
+ * timers_run(), or go another way (T7, B3), and are not left to their timers. */
 void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool connected, int err,
                      uint64_t now);
 /* Is it the address of a backend, whatever the port and transport (R8)? */

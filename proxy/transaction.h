@@ -47,7 +47,8 @@ struct transaction_user {
     void (*response)(void *owner, struct client_transaction *client, struct sip_msg *response,
                      uint64_t now);
     /* No final response will come. -ETIMEDOUT: timer B or F, or 64*T1 after CANCEL. -EPIPE: the hop
-     * is gone or can't be sent to. -ENOMEM. client_ended() follows. */
+     * is gone or can't be sent to. -ECONNREFUSED: nobody listens there. -ENOMEM. client_ended()
+     * follows. */
     void (*client_failed)(void *owner, struct client_transaction *client, int err, uint64_t now);
     void (*client_ended)(void *owner, struct client_transaction *client, uint64_t now);
     void (*server_ended)(void *owner, struct server_transaction *server, uint64_t now);
@@ -144,10 +145,11 @@ const struct hop *client_transaction_hop(const struct client_transaction *client
 /* End without a word, now, without client_ended(). Fine in any callback about it. */
 void client_transaction_drop(struct client_transaction *client);
 
-/* The connection to a core address is gone, or can't be made: nothing comes back by it. Requests
- * without a final response fail (-EPIPE, told as a send error is), but those go by UDP that may
- * (or_udp) and had no response at all; returns how many. Where it rang, a CANCEL follows by a new
- * connection: if the backend lives, nobody goes on ringing for a call that is over. */
+/* The connection to a core address is gone, or can't be made: nothing comes back by it. Or nobody
+ * listens at a UDP one. Requests without a final response fail (-EPIPE, UDP: -ECONNREFUSED; told as
+ * a send error is), but those go by UDP that may (or_udp) and had no response at all; returns how
+ * many. Where it rang, a CANCEL follows (by a new connection): if the backend lives, nobody goes on
+ * ringing for a call that is over. */
 unsigned transactions_core_lost(struct transactions *transactions, const struct core_addr *to,
                                 uint64_t now);
 

@@ -19,6 +19,9 @@ struct pair {
     size_t bytes, last_len;
     struct core_addr last_from;
     bool broken;
+    unsigned refused;
+    struct core_addr last_refused;
+    int last_error;
 };
 
 static struct core_addr loopback(int family)
@@ -53,13 +56,25 @@ static void received(void *context, const struct core_addr *from, char *bytes, s
             pair->broken = true;
 }
 
+static void refused(void *context, const struct core_addr *to, int err)
+{
+    struct pair *pair = context;
+
+    pair->refused++;
+    pair->last_refused = *to;
+    pair->last_error = err;
+}
+
 static void pair_open(struct pair *pair, int family)
 {
     *pair = (struct pair){0};
     assert_int_equal(uv_loop_init(&pair->loop), 0);
     for (int i = 0; i < 2; i++) {
-        struct core_udp_options options = {
-            .loop = &pair->loop, .local = &pair->addr[i], .received = received, .context = pair};
+        struct core_udp_options options = {.loop = &pair->loop,
+                                           .local = &pair->addr[i],
+                                           .received = received,
+                                           .refused = refused,
+                                           .context = pair};
 
         pair->addr[i] = loopback(family);
         assert_int_equal(core_udp_open(&options, &pair->udp[i]), 0);
@@ -86,19 +101,25 @@ static void pair_send(struct pair *pair, size_t len)
 static void give_up(uv_timer_t *timer)
 {
     (void)timer;
-    fail_msg("no datagram in time");
+    fail_msg("nothing came in time");
 }
 
-static void pair_run(struct pair *pair, unsigned count)
+/* Until so many datagrams have come in all, and so many addresses were refused. */
+static void pair_run_until(struct pair *pair, unsigned received, unsigned refused)
 {
     uv_timer_t deadline;
 
     uv_timer_init(&pair->loop, &deadline);
     uv_timer_start(&deadline, give_up, 10000, 0);
-    while (pair->received < count)
+    while (pair->received < received || pair->refused < refused)
         uv_run(&pair->loop, UV_RUN_ONCE);
     uv_close((uv_handle_t *)&deadline, NULL);
     uv_run(&pair->loop, UV_RUN_NOWAIT);
+}
+
+static void pair_run(struct pair *pair, unsigned count)
+{
+    pair_run_until(pair, count, 0);
 }
 
 static const int families[] = {AF_INET, AF_INET6};
@@ -160,6 +181,32 @@ static void what_can_not_be_sent_does_not_stop_what_can(void **state)
     pair_close(&pair);
 }
 
+static void who_does_not_listen_is_told_by_its_address(void **state) /* B2 */
+{
+    (void)state;
+    for (size_t f = 0; f < ARRAY_LEN(families); f++) {
+        struct core_addr nobody = loopback(families[f]);
+        struct pair pair;
+
+        pair_open(&pair, families[f]);
+        for (unsigned i = 1; i <= 3; i++) { /* each time anew: the socket goes on */
+            assert_int_equal(core_udp_send(pair.udp[0], &nobody, STR("x")), 0);
+            pair_send(&pair, 100);
+            pair_run_until(&pair, i, i);
+            assert_true(core_addr_eq(&pair.last_refused, &nobody));
+            assert_int_equal(pair.last_error, -ECONNREFUSED);
+        }
+        for (unsigned i = 0; i < 50; i++) { /* what is sent between is not lost */
+            assert_int_equal(core_udp_send(pair.udp[0], &nobody, STR("x")), 0);
+            pair_send(&pair, 7);
+        }
+        pair_run_until(&pair, 53, 4);
+        assert_int_equal(core_udp_counters(pair.udp[0])->send_dropped, 0);
+        assert_false(pair.broken);
+        pair_close(&pair);
+    }
+}
+
 static void workers_share_the_address(void **state)
 {
     struct pair pair;
@@ -167,8 +214,11 @@ static void workers_share_the_address(void **state)
 
     (void)state;
     pair_open(&pair, AF_INET);
-    struct core_udp_options options = {
-        .loop = &pair.loop, .local = &pair.addr[0], .received = received, .context = &pair};
+    struct core_udp_options options = {.loop = &pair.loop,
+                                       .local = &pair.addr[0],
+                                       .received = received,
+                                       .refused = refused,
+                                       .context = &pair};
     assert_int_equal(core_udp_open(&options, &second), 0);
     core_udp_close(&second);
 
@@ -201,6 +251,7 @@ int main(void)
         cmocka_unit_test(datagrams_of_any_size_arrive_whole_from_the_core_address),
         cmocka_unit_test(more_than_a_queue_in_one_turn_goes_out_in_order),
         cmocka_unit_test(what_can_not_be_sent_does_not_stop_what_can),
+        cmocka_unit_test(who_does_not_listen_is_told_by_its_address),
         cmocka_unit_test(workers_share_the_address),
         cmocka_unit_test(the_route_to_a_backend_names_our_address),
     };

@@ -162,8 +162,17 @@ struct conf {
         unsigned message_timeout_s;           /* a message begun but not finished: 15 (F7) */
         unsigned first_message_timeout_s;     /* nothing at all after the handshake: 30 (F7) */
         unsigned idle_timeout_s;              /* nothing received for so long: 7200; 0: never */
+        unsigned try_timeout_ms;              /* 1600: a backend's time for any answer to a request
+                                                 that another one could be asked for (B3) */
         unsigned stop_timeout_ms;             /* open transactions get this long at a stop: 2000 */
     } limits;
+
+    struct {                 /* OPTIONS to backends (B2) */
+        unsigned interval_s; /* 10; 0: none */
+        unsigned timeout_s;  /* 2 */
+        unsigned down_after; /* without an answer, in a row: 3 */
+        unsigned up_after;   /* answered in a row: 2 */
+    } probe;
 
     unsigned workers; /* 0 in the file or none: one for each core */
     int log_level;    /* enum log_level: 0 error, 1 warning, 2 info, 3 debug */

@@ -277,8 +277,21 @@ static const struct key limit_keys[] = {
            "seconds", "30", "for anything at all on a new connection"),
     NUMBER("idle_timeout", struct loaded, conf.limits.idle_timeout_s, 0, YEAR_S, "seconds", "7200",
            "silence that ends a connection; 0: never"),
+    NUMBER("try_timeout_ms", struct loaded, conf.limits.try_timeout_ms, 100, 32000, "milliseconds",
+           "1600", "for any answer of a backend, before the request goes to another one"),
     NUMBER("stop_timeout_ms", struct loaded, conf.limits.stop_timeout_ms, 0, 60000, "milliseconds",
            "2000", "for open transactions when sipward is told to stop"),
+    {0}};
+
+static const struct key probe_keys[] = {
+    NUMBER("interval", struct loaded, conf.probe.interval_s, 0, 3600, "seconds", "10",
+           "between two OPTIONS to a backend; 0: none are sent"),
+    NUMBER("timeout", struct loaded, conf.probe.timeout_s, 1, 32, "seconds", "2",
+           "for the answer to one"),
+    NUMBER("down_after", struct loaded, conf.probe.down_after, 1, 100, "requests", "3",
+           "without an answer in a row: the backend is down"),
+    NUMBER("up_after", struct loaded, conf.probe.up_after, 1, 100, "requests", "2",
+           "answered in a row: the backend is up again"),
     {0}};
 
 const struct key conf_schema[] = {
@@ -297,6 +310,7 @@ const struct key conf_schema[] = {
         "backends", struct loaded, backends, backend_count, CONF_BACKENDS_MAX, backend,
         backend_keys,
         "the PBX or registrar: udp:, tcp: or auto:HOST[:PORT]; none: sipward's own serves `users`"),
+    MAP("probe", probe_keys, "whether the backends live: they are asked by OPTIONS"),
     TEXT("core", false, struct loaded, core, core, NULL,
          "what the backends see of sipward; unless set the address that routes to them, port 5060"),
     CHOICE("contact", false, struct loaded, conf.contact_path, contacts, "mask",

@@ -171,7 +171,12 @@ static void the_seven_lines_load_with_every_default(void **state)
     assert_int_equal(conf->limits.message_timeout_s, 15);
     assert_int_equal(conf->limits.first_message_timeout_s, 30);
     assert_int_equal(conf->limits.idle_timeout_s, 7200);
+    assert_int_equal(conf->limits.try_timeout_ms, 1600);
     assert_int_equal(conf->limits.stop_timeout_ms, 2000);
+    assert_int_equal(conf->probe.interval_s, 10);
+    assert_int_equal(conf->probe.timeout_s, 2);
+    assert_int_equal(conf->probe.down_after, 3);
+    assert_int_equal(conf->probe.up_after, 2);
     assert_int_equal(conf->workers, 0);
     assert_int_equal(conf->log_level, 2);
     assert_false(conf->log_json);
@@ -250,7 +255,8 @@ static void every_key_arrives_where_it_belongs(void **state)
         "         transactions: 12, transactions_per_connection: 13,\n"
         "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
         "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
-        "         stop_timeout_ms: 18}\n"
+        "         stop_timeout_ms: 18, try_timeout_ms: 900}\n"
+        "probe: {interval: 0, timeout: 4, down_after: 5, up_after: 6}\n"
         "workers: 128\n"
         "log: json\n"
         "log_level: debug\n");
@@ -355,6 +361,11 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->limits.first_message_timeout_s, 17);
     assert_int_equal(conf->limits.idle_timeout_s, 0);
     assert_int_equal(conf->limits.stop_timeout_ms, 18);
+    assert_int_equal(conf->limits.try_timeout_ms, 900);
+    assert_int_equal(conf->probe.interval_s, 0);
+    assert_int_equal(conf->probe.timeout_s, 4);
+    assert_int_equal(conf->probe.down_after, 5);
+    assert_int_equal(conf->probe.up_after, 6);
     assert_int_equal(conf->workers, 128);
     assert_int_equal(conf->log_level, 3);
     assert_true(conf->log_json);
@@ -493,6 +504,9 @@ static const struct {
      "4: limits.idle_timeout: '0777' is wrong: a whole number from 0 to 31536000 (seconds), "
      "without leading zeros"},
     {"limits:\n  idle_timeout: 10s", "5: limits.idle_timeout: '10s' is wrong: "},
+    {"limits: {try_timeout_ms: 99}", "4: limits.try_timeout_ms: '99' is wrong: a whole number from 100 to 32000"},
+    {"probe: {down_after: 0}", "4: probe.down_after: '0' is wrong: a whole number from 1 to 100"},
+    {"probe: {timeout: 33}", "4: probe.timeout: '33' is wrong: a whole number from 1 to 32"},
     {"limits: {udp_size: 199}", "4: limits.udp_size: '199' is wrong: a whole number from 200 to 65535"},
     {"limits: {max_forwards: 0}", "4: limits.max_forwards: '0' is wrong: a whole number from 1 to"},
     {"limits: {max_forwards: 256}", "4: limits.max_forwards: '256' is wrong: "},

@@ -332,6 +332,7 @@ static int set_up(struct worker *worker, FILE *errors)
         .conf = shared->conf,
         .core = shared->core,
         .health = shared->health,
+        .probes = worker->number == 0,
         .worker = (uint8_t)worker->number,
         .flows_max = shared->connections_max, /* any worker may get all of them */
         .token_keys = shared->token_keys,
@@ -348,6 +349,7 @@ static int set_up(struct worker *worker, FILE *errors)
     err = loop_open(worker);
     if (!err) {
         proxy.timers = worker->wheel.timers;
+        proxy.now = uv_now(&worker->loop);
         err = proxy_create(&proxy, &worker->proxy);
     }
     if (!err)

@@ -72,6 +72,18 @@ bool health_down(struct health *health, unsigned slot)
     return atomic_exchange(&health->slots[slot].state, HEALTH_DOWN) != HEALTH_DOWN;
 }
 
+void health_answered(struct health *health, unsigned slot)
+{
+    /* Read first: this is for each response, and the line is shared by all workers. */
+    if (atomic_load_explicit(&health->slots[slot].silent, memory_order_relaxed))
+        atomic_store(&health->slots[slot].silent, 0);
+}
+
+unsigned health_silent(struct health *health, unsigned slot)
+{
+    return atomic_fetch_add(&health->slots[slot].silent, 1) + 1;
+}
+
 void health_busy(struct health *health, unsigned slot, uint64_t until)
 {
     _Atomic uint64_t *at = &health->slots[slot].busy_until;
@@ -85,6 +97,7 @@ void health_forget(struct health *health, unsigned slot)
 {
     atomic_store(&health->slots[slot].state, HEALTH_UNKNOWN);
     atomic_store(&health->slots[slot].busy_until, 0);
+    atomic_store(&health->slots[slot].silent, 0);
 }
 
 enum health_state health_state(const struct health *health, unsigned slot)

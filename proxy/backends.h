@@ -64,12 +64,17 @@ struct health {
     struct {
         _Atomic enum health_state state;
         _Atomic uint64_t busy_until; /* it asked to be left alone until then (Retry-After) */
+        atomic_uint silent;          /* requests in a row that it did not answer */
     } slots[ENDPOINTS_MAX];
 };
 
 /* true: that is news, to be logged by the caller. */
 bool health_up(struct health *health, unsigned slot);
 bool health_down(struct health *health, unsigned slot);
+/* Something came from it: what was silent before doesn't count. It stays down if it is. */
+void health_answered(struct health *health, unsigned slot);
+/* It did not answer a request. Returns how many in a row. */
+unsigned health_silent(struct health *health, unsigned slot);
 void health_busy(struct health *health, unsigned slot, uint64_t until); /* never shortened */
 /* Nothing is known: the slot has another address now. */
 void health_forget(struct health *health, unsigned slot);

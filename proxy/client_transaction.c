@@ -27,6 +27,7 @@ struct client_transaction {
     enum client_state state;
     enum cancel_state cancel;
     bool sent;
+    bool given_up; /* its user waits for nothing any more: no loss ends it before its time */
     bool ending, dropped; /* inside its last callbacks; and dropped there */
     int failure;          /* to be reported by the timer `end`; 0: none */
 
@@ -231,6 +232,8 @@ static void end_fire(struct timer *timer, uint64_t now)
     client->ending = true;
     if (client->state == CLIENT_CALLING || client->state == CLIENT_PROCEEDING)
         client->user->client_failed(client->owner, client, err, now);
+    if (!client->ending)
+        return; /* it was given up, and goes on */
     if (!client->dropped)
         client->user->client_ended(client->owner, client, now);
     client_free(client);
@@ -460,7 +463,7 @@ void client_transaction_send(struct client_transaction *client, enum sip_method 
 
 static bool waits_for(const struct client_transaction *client, const struct core_addr *to)
 {
-    return client->sent && !client->ending && !client->failure &&
+    return client->sent && !client->ending && !client->failure && !client->given_up &&
            client->state <= CLIENT_PROCEEDING && !client->to.flow &&
            core_addr_eq(&client->to.core, to);
 }
@@ -480,8 +483,10 @@ unsigned transactions_core_lost(struct transactions *transactions, const struct 
             by_udp++;
             continue;
         }
-        if (client->method == SIP_INVITE && client->state == CLIENT_PROCEEDING)
+        if (client->method == SIP_INVITE && client->state == CLIENT_PROCEEDING) {
+            client->cancel = CANCEL_SENT;
             cancel_send(client);
+        }
         fail(client, to->kind == CORE_UDP ? -ECONNREFUSED : -EPIPE, now);
     }
     return by_udp;
@@ -559,6 +564,31 @@ static void body_forget(struct client_transaction *client)
     shorter = realloc(client->request.p, client->request.len);
     if (shorter)
         client->request.p = shorter;
+}
+
+bool client_transaction_give_up(struct client_transaction *client, void *owner, uint64_t now)
+{
+    if (client->method != SIP_INVITE || !client->sent ||
+        (client->state <= CLIENT_PROCEEDING && !client->request.p))
+        return false;
+    client->owner = owner;
+    client->given_up = true;
+    client->ending = false;
+    client->failure = 0;
+    if (client->state > CLIENT_PROCEEDING)
+        return true;
+    timer_stop(client->table->options.timers, &client->retransmit);
+    body_forget(client);
+    if (client->state == CLIENT_CALLING) {
+        client->cancel = CANCEL_WANTED;
+        end_after(client, now, TIMER_64_T1_MS);
+    } else if (client->cancel == CANCEL_SENT) {
+        retransmit_start(client, now);
+        end_after(client, now, TIMER_64_T1_MS);
+    } else {
+        cancel_start(client, now);
+    }
+    return true;
 }
 
 static int invite_provisional(struct client_transaction *client, struct sip_msg *response,

@@ -1,5 +1,6 @@
-/* The end of a call whose caller is gone (T6): nobody else can acknowledge the 2xx that crossed our
- * CANCEL, and without an ACK the callee repeats it for 32 s, to silence (RFC 3261 13.2.2.4, 15). */
+/* The end of a call whose caller is gone (T6), or has gone to another backend (B3): nobody else can
+ * acknowledge the 2xx that crossed our CANCEL, and without an ACK the callee repeats it for 32 s,
+ * to silence (RFC 3261 13.2.2.4, 15). */
 #include "proxy/internal.h"
 
 enum { ROUTES_MAX = 32 };
@@ -106,7 +107,8 @@ static int bye_send(struct proxy *proxy, struct sip_msg *bye, const struct hop *
     return status;
 }
 
-void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, uint64_t now)
+void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, const char *why,
+                  uint64_t now)
 {
     struct target target = {0};
     int status = ack_from(proxy, answer);
@@ -124,5 +126,5 @@ void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, uint64_
                   LOG_TEXT("reason", str_of(target.why ? target.why : sip_reason(status))));
     else if (bye)
         log_event(LOG_INFO, "call ended", LOG_TEXT("call-id", answer->call_id),
-                  LOG_TEXT("reason", STR("its caller is gone")));
+                  LOG_TEXT("reason", str_of(why)));
 }

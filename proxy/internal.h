@@ -62,6 +62,10 @@ struct proxy {
     uint64_t no_tcp_until[ENDPOINTS_MAX]; /* TCP failed there: not asked before then (T7) */
     size_t tcp_size;                      /* of the last request that TCP was chosen for */
 
+    struct probes *probes; /* NULL: another worker's */
+
+    struct str received; /* the bytes of the message at hand */
+    enum sip_framing framing;
     struct sip_msg msg; /* scratch of the message at hand */
     struct arena arena;
     struct buf out;
@@ -151,6 +155,21 @@ void forwards_destroy(struct proxy *proxy);
 
 /* ---- hangup.c ---- */
 
-/* A 2xx to the INVITE of a client that is gone: ACK, so that its sender stops to repeat it, and for
- * the first of a dialog (`bye`) BYE, so that the call ends (T6). `answer` becomes the request. */
-void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, uint64_t now);
+/* A 2xx to an INVITE that nobody wants any more: ACK, so that its sender stops to repeat it, and
+ * for the first of a dialog (`bye`) BYE, so that the call ends (T6, B3). `answer` becomes the
+ * request. */
+void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, const char *why,
+                  uint64_t now);
+
+/* ---- probe.c ---- */
+
+/* What requests tell of a backend, by its slot (B2); changes of its health are logged. */
+void backend_answered(struct proxy *proxy, unsigned slot);
+void backend_silent(struct proxy *proxy, unsigned slot, uint64_t now);
+/* Nobody listens at a core address, or nothing leads there: down at once. */
+void backend_refused(struct proxy *proxy, const struct core_addr *addr, int err, uint64_t now);
+/* It answered 503: for how long it wants to be left alone (RFC 3261 21.5.4). */
+void backend_overloaded(struct proxy *proxy, unsigned slot, const struct sip_msg *response,
+                        uint64_t now);
+int probes_create(struct proxy *proxy, uint64_t now); /* -ENOMEM */
+void probes_destroy(struct proxy *proxy);

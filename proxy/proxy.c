@@ -41,6 +41,8 @@ int proxy_create(const struct proxy_options *options, struct proxy **out)
                 .context = proxy,
             },
             &proxy->transactions);
+    if (!err && options->probes)
+        err = probes_create(proxy, options->now);
     if (err) {
         proxy_destroy(&proxy);
         return err;
@@ -55,6 +57,7 @@ void proxy_destroy(struct proxy **proxy)
 
     if (!p)
         return;
+    probes_destroy(p);
     flows_destroy(p);
     forwards_destroy(p);
     transactions_destroy(&p->transactions);
@@ -167,6 +170,8 @@ static int receive(struct proxy *proxy, const struct hop *from, char *bytes, siz
     int status;
 
     arena_reset(&proxy->arena);
+    proxy->received = (struct str){bytes, len};
+    proxy->framing = framing;
     if (log_enabled(LOG_DEBUG))
         log_message("received", hop_text(from, text), (struct str){bytes, len});
     status = sip_scan(bytes, len, framing, !from->flow, msg);
@@ -311,6 +316,8 @@ void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool conne
                   LOG_TEXT("backend", str_of(text)), LOG_NUMBER("bytes", (int64_t)proxy->tcp_size),
                   LOG_TEXT("reason", str_of(strerror(-err))));
     }
+    if (!connected)
+        backend_refused(proxy, to, err, now);
     proxy->counters.tcp_by_udp += transactions_core_lost(proxy->transactions, to, now);
 }
 

@@ -20,6 +20,8 @@ struct proxy_options {
     const struct conf *conf;
     const struct core_view *core; /* the first one; see proxy_view_set() */
     struct health *health;        /* of all workers; borrowed */
+    bool probes;                  /* this worker's proxy sends them, for all (B2) */
+    uint64_t now;
     uint8_t worker;
     struct timers *timers;
     unsigned flows_max;              /* of this worker */
@@ -78,6 +80,7 @@ struct proxy_counters {
     uint64_t tokens_refused;  /* R7 */
     uint64_t
         tcp_by_udp; /* requests that were for TCP, mostly for their size, and TCP failed (T7) */
+    uint64_t moved; /* requests that went on to another backend (B3) */
     uint64_t flows_opened, flows_closed;
 };
 const struct proxy_counters *proxy_counters(const struct proxy *proxy);

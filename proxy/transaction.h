@@ -145,6 +145,12 @@ const struct hop *client_transaction_hop(const struct client_transaction *client
 /* End without a word, now, without client_ended(). Fine in any callback about it. */
 void client_transaction_drop(struct client_transaction *client);
 
+/* What it may still bring is nobody's wish, but is not forgotten: it goes to `owner` from here on,
+ * in any callback about it too. An INVITE is not repeated any more, is cancelled if or when it has
+ * a provisional response, and ends 64*T1 from now without client_failed(); a 2xx is told. false:
+ * nothing can come of it, or there is no memory to cancel it from: drop it. */
+bool client_transaction_give_up(struct client_transaction *client, void *owner, uint64_t now);
+
 /* The connection to a core address is gone, or can't be made: nothing comes back by it. Or nobody
  * listens at a UDP one. Requests without a final response fail (-EPIPE, UDP: -ECONNREFUSED; told as
  * a send error is), but those go by UDP that may (or_udp) and had no response at all; returns how

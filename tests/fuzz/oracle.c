@@ -7,6 +7,7 @@
 #include <osipparser2/osip_parser.h>
 #include <xxhash.h>
 
+#include "proxy/text.h"
 #include "proxy/transaction_internal.h"
 #include "world.h"
 
@@ -354,10 +355,10 @@ static void names_flow(int index, const struct flow *flow)
 }
 
 /* A request that has just passed between a client and the core (R3, R5, N6, N7). */
-static void passage_check(struct world *world, const struct place *to)
+static void passage_check(struct world *world, int from_client, const struct place *to)
 {
     bool to_core = to->client < 0;
-    const struct flow *flow = world->clients[to_core ? cause.from.client : to->client].flow;
+    const struct flow *flow = world->clients[to_core ? from_client : to->client].flow;
     bool dialog = !msg.to_tag.p && (msg.method == SIP_INVITE || msg.method == SIP_SUBSCRIBE ||
                                     msg.method == SIP_REFER);
 
@@ -392,16 +393,47 @@ static bool is_retransmission(const struct place *to, uint64_t bytes)
     return false;
 }
 
+/* A request of a client that is there, which goes to another backend (B3): the client; -1: not
+ * that.
+ */
+static int moved_from(const struct world *world, const struct place *to)
+{
+    int below = sip_find(&msg, HEADER_VIA, (unsigned)sip_find(&msg, HEADER_VIA, 0) + 1);
+    struct str branch = {NULL, 0};
+    struct text_via via;
+    uint64_t key;
+
+    if (to->client >= 0 || msg.to_tag.p || below < 0 ||
+        !text_via_cut(msg.headers[below].value, &via))
+        return -1;
+    (void)sip_param(via.params, STR("branch"), &branch);
+    key = cseq_hash(sip_value(&msg, HEADER_CSEQ), hash(msg.call_id, hash(branch, 1)));
+    for (unsigned i = 0; i < asked_count; i++) {
+        const struct place *from = &asked[i].from;
+
+        if (asked[i].key == key && from->client >= 0 && !asked[i].finals &&
+            world->clients[from->client].life == from->life)
+            return from->client;
+    }
+    return -1;
+}
+
 static void request_sent(struct world *world, const struct place *to, struct str bytes)
 {
+    int from = cause.from.client, moved;
     uint64_t hops = 0;
 
     assert(to->client >= 0 || to->core.kind == CORE_SELF || is_backend(world, &to->core));
     assert(!str_to_uint(sip_value(&msg, HEADER_MAX_FORWARDS), 254, &hops));
     if (sent_find(to, msg.top_branch)) /* once more, or its ACK or CANCEL */
         return;
-    assert(cause.active); /* a request out of nothing */
-    if (cause.responded) {
+    moved = !cause.active || (cause.responded && msg.method != SIP_ACK && msg.method != SIP_BYE)
+                ? moved_from(world, to)
+                : -1;
+    assert(cause.active || moved >= 0); /* a request out of nothing */
+    if (moved >= 0) {
+        from = moved;
+    } else if (cause.responded) {
         assert(msg.method == SIP_ACK || msg.method == SIP_BYE); /* its caller is gone (T6) */
         assert(cause.from.client < 0 && to->client < 0);
     } else {
@@ -410,8 +442,8 @@ static void request_sent(struct world *world, const struct place *to, struct str
     }
     if (to->client >= 0)
         assert(cause_names(world, &world->clients[to->client]));
-    if (!cause.responded)
-        passage_check(world, to);
+    if (!cause.responded || moved >= 0)
+        passage_check(world, from, to);
     sent[sent_count++ % SENT_MAX] =
         (struct sent){.to = *to, .branch = hash(msg.top_branch, 0), .bytes = hash(bytes, 0)};
 }

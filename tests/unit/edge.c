@@ -60,6 +60,8 @@ static int core_send(void *context, const struct core_addr *to, struct str bytes
 
     if (to->kind == CORE_TCP && edge->tcp_error)
         return edge->tcp_error;
+    if (edge->dead >> (ntohl(to->in.sin_addr.s_addr) & 31) & 1)
+        return -EPIPE;
     keep(edge, &edge->core, to, bytes);
     return 0;
 }
@@ -114,13 +116,15 @@ void edge_setup(struct edge *edge, bool contact_path)
         .headers = {.from_clients = FROM_CLIENTS,
                     .from_client_count = ARRAY_LEN(FROM_CLIENTS),
                     .to_clients = TO_CLIENTS,
-                    .to_client_count = ARRAY_LEN(TO_CLIENTS)},
-        .limits = { .message_size = 65536,
+                    .to_client_count = ARRAY_LEN(TO_CLIENTS) },
+        .limits = {.message_size = 65536,
                     .udp_size = 1300,
                     .max_forwards = 70,
                     .transactions = 1000,
                     .transactions_per_connection = 100,
+                    .try_timeout_ms = 1600,
                     .idle_timeout_s = 7200},
+        .probe = {.interval_s = 10,       .timeout_s = 2,                       .down_after = 3, .up_after = 2},
     };
     edge->pbx = udp("10.0.0.5", 5060);
     edge->view = (struct core_view){
@@ -142,6 +146,8 @@ void edge_start(struct edge *edge)
         .conf = &edge->conf,
         .core = &edge->view,
         .health = &edge->health,
+        .probes = edge->probes,
+        .now = edge->now,
         .worker = 2,
         .timers = edge->timers,
         .flows_max = EDGE_CLIENTS,
@@ -152,6 +158,33 @@ void edge_start(struct edge *edge)
         .context = edge,
     };
     assert_int_equal(proxy_create(&options, &edge->proxy), 0);
+}
+
+struct core_addr edge_backend(unsigned index)
+{
+    char host[16];
+
+    snprintf(host, sizeof(host), "10.0.0.%u", 5 + index);
+    return udp(host, 5060);
+}
+
+void edge_backends(struct edge *edge, unsigned count)
+{
+    static struct conf_backend backends[8];
+
+    assert_true(count <= ARRAY_LEN(backends));
+    for (unsigned i = 0; i < count; i++) {
+        backends[i] = (struct conf_backend){.host = "pbx.example.com", .port = 5060};
+        edge->view.endpoints[i] = (struct endpoint){.addr = edge_backend(i),
+                                                    .slot = (uint16_t)i,
+                                                    .backend = (uint16_t)i,
+                                                    .priority = i,
+                                                    .weight = 1};
+    }
+    edge->conf.backends = backends;
+    edge->conf.backend_count = count;
+    edge->view.endpoint_count = count;
+    edge_start(edge);
 }
 
 static void inbox_free(struct inbox *inbox)

@@ -50,10 +50,16 @@ struct edge {
     struct client clients[EDGE_CLIENTS];
     struct core_addr pbx; /* where core messages come from */
     int tcp_error;        /* what sending to the core by TCP answers; 0: it is sent */
+    unsigned dead;        /* the core addresses 10.0.0.N with this bit N can't be sent to */
+    bool probes;          /* from the next edge_start() on */
 };
 
 void edge_setup(struct edge *edge,
-                bool contact_path);    /* one backend 10.0.0.5:5060, core 10.0.0.2 */
+                bool contact_path); /* one backend 10.0.0.5:5060, core 10.0.0.2 */
+/* `count` backends instead, by UDP: 10.0.0.5:5060, .6, ..., in that order of priority; and a new
+ * proxy: before there are clients. */
+void edge_backends(struct edge *edge, unsigned count);
+struct core_addr edge_backend(unsigned index);
 void edge_start(struct edge *edge);    /* setup calls it; again after conf changes */
 void edge_teardown(struct edge *edge); /* every table must be empty or be emptied */
 /* NULL: the proxy has no memory for it. */

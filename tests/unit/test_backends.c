@@ -188,6 +188,23 @@ static void a_busy_one_is_left_alone_for_its_time(void **state) /* B3 */
     assert_int_equal(health_state(&health, 3), HEALTH_UNKNOWN);
     assert_true(health_usable(&health, 3, NOW));
 }
+
+static void silence_counts_in_a_row(void **state) /* B2 */
+{
+    (void)state;
+    assert_int_equal(health_silent(&health, 4), 1);
+    assert_int_equal(health_silent(&health, 4), 2);
+    health_answered(&health, 4);
+    assert_int_equal(health_silent(&health, 4), 1);
+    assert_int_equal(health_silent(&health, 5), 1);
+    assert_true(health_usable(&health, 4, NOW)); /* what is enough others say */
+    assert_true(health_down(&health, 4));
+    health_answered(&health, 4);
+    assert_int_equal(health_state(&health, 4), HEALTH_DOWN); /* until health_up() */
+    health_forget(&health, 5);
+    assert_int_equal(health_silent(&health, 5), 1);
+}
+
 static void only_a_change_of_health_is_news(void **state) /* B2 */
 {
     (void)state;
@@ -241,6 +258,7 @@ int main(void)
         cmocka_unit_test_setup(weight_0_is_chosen_where_nothing_else_is, setup),
         cmocka_unit_test_setup(the_least_priority_that_is_usable_and_not_tried_goes_first, setup),
         cmocka_unit_test_setup(a_busy_one_is_left_alone_for_its_time, setup),
+        cmocka_unit_test_setup(silence_counts_in_a_row, setup),
         cmocka_unit_test_setup(only_a_change_of_health_is_news, setup),
         cmocka_unit_test_setup(retry_after_is_the_time_of_the_first_busy_one, setup),
         cmocka_unit_test_setup(both_families_and_ports_are_places_of_their_own, setup),

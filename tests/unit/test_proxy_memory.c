@@ -93,17 +93,19 @@ static void crypto_free(void *p, const char *file, int line)
 enum { QUEUE_MAX = 64, STATUS_MAX = 700 };
 
 static enum { PBX_ANSWERS, PBX_RINGS, PBX_ANSWERS_LATE, PBX_SILENT, PBX_EARLY } pbx;
+static enum { FIRST_WELL, FIRST_SILENT, FIRST_BUSY } first_backend; /* of two */
 
 static struct registrar *registrar;
 static char *queue[QUEUE_MAX]; /* from the registrar to the proxy */
 static unsigned queue_count;
 
-static bool told[STATUS_MAX]; /* statuses that anybody was told */
-static char answer[16384];    /* the last final response to alice's request but ACK */
-static char challenge[16384]; /* the last 401 or 407 for her */
-static char pbx_got[16384];   /* the last final response for the PBX */
-static char invite[16384];    /* the last INVITE that the PBX got */
-static char rings[16384];     /* the last INVITE that a client got */
+static bool told[STATUS_MAX];     /* statuses that anybody was told */
+static char answer[16384];        /* the last final response to alice's request but ACK */
+static char challenge[16384];     /* the last 401 or 407 for her */
+static char pbx_got[16384];       /* the last final response for the PBX */
+static char invite[16384];        /* the last INVITE that the PBX got */
+static char to_the_silent[16384]; /* the last request that a silent backend got */
+static char rings[16384];         /* the last INVITE that a client got */
 
 static void keep_text(char copy[16384], const char *text)
 {
@@ -132,9 +134,15 @@ static void registrar_sent(void *context, struct str bytes)
 static void pbx_gets(const char *message)
 {
     char first[16384];
+    bool is_first = edge.view.endpoint_count > 1 &&
+                    edge.pbx.in.sin_addr.s_addr == edge_backend(0).in.sin_addr.s_addr;
 
     keep_text(first, message);
-    if (status_of(first)) {
+    if (is_first && first_backend == FIRST_SILENT) {
+        keep_text(to_the_silent, first);
+    } else if (is_first && first_backend == FIRST_BUSY && !is(first, "ACK")) {
+        edge_from_core(&edge, "%s", response_to(first, "503 Busy", "b", "Retry-After: 9"));
+    } else if (status_of(first)) {
         told[status_of(first)] = true;
         if (status_of(first) >= 200)
             keep_text(pbx_got, first);
@@ -223,11 +231,13 @@ static void pump(void)
         edge.core.count = 0;
         busy = now_core.count > 0;
         for (unsigned i = 0; i < now_core.count; i++) {
-            if (now_core.to[i].kind == CORE_UDP)
+            if (now_core.to[i].kind == CORE_UDP) {
+                edge.pbx = now_core.to[i];
                 pbx_gets(now_core.messages[i]);
-            else
+            } else {
                 hand_over(CORE_SELF, now_core.messages[i],
                           now_core.to[i].kind == CORE_EMBEDDED ? registrar : NULL);
+            }
             free(now_core.messages[i]);
         }
         for (unsigned c = 0; c < EDGE_CLIENTS; c++) {
@@ -518,6 +528,48 @@ static void a_loop(void)
     pump();
 }
 
+/* ---- with two backends ---- */
+
+static void begin_with(int first)
+{
+    memset(&edge.health, 0, sizeof(edge.health)); /* of the scenes before */
+    first_backend = first;
+    pbx = PBX_ANSWERS;
+    to_the_silent[0] = '\0';
+}
+
+/* The first one is silent, and answers when the call is with the second. */
+static void the_first_backend_is_silent(void)
+{
+    begin_with(FIRST_SILENT);
+    ask(alice, "INVITE", "sip:pbx@sip.test", NULL, "Contact: <sip:alice@x.invalid>\n");
+    if (answer[0]) {
+        if (status_of(answer) >= 300)
+            acknowledge("sip:pbx@sip.test", "");
+        first_backend = FIRST_WELL;
+        return;
+    }
+    edge_wait(&edge, 1600);
+    pump();
+    if (is(to_the_silent, "INVITE")) {
+        edge.pbx = edge_backend(0);
+        edge_from_core(&edge, "%s",
+                       response_to(to_the_silent, "200 OK", "l", "Contact: <sip:pbx@10.0.0.5>"));
+    }
+    first_backend = FIRST_WELL;
+    pump();
+}
+
+static void the_first_backend_is_busy(void)
+{
+    begin_with(FIRST_BUSY);
+    register_with_the_pbx();
+    memset(&edge.health, 0, sizeof(edge.health));
+    call_the_pbx();
+    memset(&edge.health, 0, sizeof(edge.health));
+    first_backend = FIRST_WELL;
+}
+
 /* ---- with the embedded registrar ---- */
 
 static struct conf_user users[] = {
@@ -688,6 +740,13 @@ static void scenes_towards_clients_survive_any_failure(void **state) /* V7 */
     CHECK_SCENE(flow_closes_while_it_rings, call_the_pbx);
 }
 
+static void scenes_with_two_backends_survive_any_failure(void **state) /* V7, B3 */
+{
+    (void)state;
+    CHECK_SCENE(the_first_backend_is_silent, call_the_pbx);
+    CHECK_SCENE(the_first_backend_is_busy, call_the_pbx);
+}
+
 static void scenes_with_the_registrar_survive_any_failure(void **state) /* V7 */
 {
     (void)state;
@@ -741,6 +800,16 @@ static void what_can_not_be_made_is_an_error(void **state) /* V7 */
     }
 }
 
+static int setup_two(void **state)
+{
+    (void)state;
+    edge_setup(&edge, false);
+    edge_backends(&edge, 2);
+    alice = edge_client(&edge, 0, "TLS");
+    bob = edge_client(&edge, 1, "WSS");
+    return 0;
+}
+
 static int setup_embedded(void **state)
 {
     (void)state;
@@ -778,6 +847,8 @@ int main(void)
         MASK(scenes_with_a_pbx_survive_any_failure),
         PATH(scenes_with_path_survive_any_failure),
         MASK(scenes_towards_clients_survive_any_failure),
+        cmocka_unit_test_setup_teardown(scenes_with_two_backends_survive_any_failure, setup_two,
+                                        teardown),
         cmocka_unit_test_setup_teardown(scenes_with_the_registrar_survive_any_failure,
                                         setup_embedded, teardown_embedded),
     };

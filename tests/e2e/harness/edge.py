@@ -50,6 +50,8 @@ class Edge:
                 f"  - {u}" if "{" in u else f"  - {{name: {u}, password: pw-{u}}}" for u in users
             ]
         self.file = lab.folder("sipward") / "sipward.yaml"
+        if backends and "probe:" not in more:
+            lines.append("probe: {interval: 0}")  # scripted ends expect what the test sends
         self.file.write_text("\n".join(lines) + "\n" + more)
         self.start()
 

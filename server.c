@@ -280,6 +280,7 @@ static void totals_add(struct worker_totals *sum, const struct worker_totals *mo
     sum->sizes.transactions += more->sizes.transactions;
     sum->timers += more->timers;
     sum->proxy.tcp_by_udp += more->proxy.tcp_by_udp;
+    sum->proxy.moved += more->proxy.moved;
     sum->tcp.received += more->tcp.received;
     sum->tcp.sent += more->tcp.sent;
     sum->tcp.opened += more->tcp.opened;
@@ -306,11 +307,44 @@ static void workers_end(struct server *server)
             worker_end(server->workers[i]);
 }
 
+/* How many backends' addresses are up and down, and which are down; "-": none. */
+struct backends_seen {
+    unsigned up, down;
+    char names[512];
+};
+
+static void backends_see(const struct server *server, uint64_t now, struct backends_seen *seen)
+{
+    const struct core_view *view = server->views ? core_views_now(server->views) : NULL;
+    char text[CORE_ADDR_TEXT];
+    size_t len = 0;
+
+    *seen = (struct backends_seen){.names = "-"};
+    for (unsigned i = 0; view && i < view->endpoint_count; i++) {
+        const struct endpoint *endpoint = &view->endpoints[i];
+
+        if (endpoint->retired)
+            continue;
+        if (health_usable(&server->health, endpoint->slot, now)) {
+            seen->up++;
+            continue;
+        }
+        seen->down++;
+        core_addr_text(&endpoint->addr, text);
+        if (len + strlen(text) + 2 < sizeof(seen->names))
+            len += (size_t)snprintf(seen->names + len, sizeof(seen->names) - len, "%s%s",
+                                    len ? "," : "", text);
+    }
+}
+
 /* What there is now, then what there was since the start. */
-static void log_totals(const char *what, unsigned connections, size_t bindings,
-                       const struct worker_totals *totals)
+static void log_totals(const struct server *server, const char *what, unsigned connections,
+                       size_t bindings, const struct worker_totals *totals)
 {
     const struct proxy_counters *proxy = &totals->proxy;
+    struct backends_seen backends;
+
+    backends_see(server, uv_now(&server->loop), &backends);
     const struct log_field fields[] = {
         LOG_NUMBER("connections", connections),
         LOG_NUMBER("flows", (int64_t)totals->sizes.flows),
@@ -318,6 +352,9 @@ static void log_totals(const char *what, unsigned connections, size_t bindings,
         LOG_NUMBER("transactions", (int64_t)totals->sizes.transactions),
         LOG_NUMBER("timers", (int64_t)totals->timers),
         LOG_NUMBER("bindings", (int64_t)bindings),
+        LOG_NUMBER("backends-up", backends.up),
+        LOG_NUMBER("backends-down", backends.down),
+        LOG_TEXT("down", str_of(backends.names)),
         LOG_NUMBER("flows-opened", (int64_t)proxy->flows_opened),
         LOG_NUMBER("requests-access", (int64_t)proxy->requests_access),
         LOG_NUMBER("requests-core", (int64_t)proxy->requests_core),
@@ -331,6 +368,7 @@ static void log_totals(const char *what, unsigned connections, size_t bindings,
         LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
         LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),
         LOG_NUMBER("datagrams-dropped", (int64_t)totals->core_dropped),
+        LOG_NUMBER("moved", (int64_t)proxy->moved),
         LOG_NUMBER("tcp-by-udp", (int64_t)proxy->tcp_by_udp),
         LOG_NUMBER("tcp-received", (int64_t)totals->tcp.received),
         LOG_NUMBER("tcp-sent", (int64_t)totals->tcp.sent),
@@ -376,7 +414,7 @@ static void report_look(struct server *server)
         sum.timers += timers_count(server->wheel.timers);
     }
     /* asked for, so whatever log_level says */
-    log_totals("status", atomic_load(&server->shared.connections), bindings, &sum);
+    log_totals(server, "status", atomic_load(&server->shared.connections), bindings, &sum);
 }
 
 static void report(uv_signal_t *handle, int signum)
@@ -584,7 +622,7 @@ static int serve(struct server *server)
     log_event(LOG_INFO, "sipward is ready");
     uv_run(&server->loop, UV_RUN_DEFAULT);
     if (log_enabled(LOG_INFO))
-        log_totals("stopped", atomic_load(&server->shared.connections), 0, &server->totals);
+        log_totals(server, "stopped", atomic_load(&server->shared.connections), 0, &server->totals);
     return 0;
 }
 

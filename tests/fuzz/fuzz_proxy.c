@@ -564,6 +564,23 @@ static void connection_lost(bool connected)
     proxy_core_lost(world.proxy, &to, connected, -ECONNRESET, world.now);
 }
 
+/* A name leads to another address or back to this one, or its health is another (B1 to B4). */
+static void core_changes(void)
+{
+    unsigned how = byte();
+    struct endpoint *endpoint = &world.view.endpoints[how % world.view.endpoint_count];
+
+    switch (how >> 2 & 7) {
+    case 0: health_up(&world.health, endpoint->slot); break;
+    case 1: health_down(&world.health, endpoint->slot); break;
+    case 2:
+        health_busy(&world.health, endpoint->slot, world.now + (uint64_t)(how >> 5) * 1000);
+        break;
+    default: endpoint->retired = how & 16; break;
+    }
+    proxy_view_set(world.proxy, &world.view);
+}
+
 static void step(void)
 {
     unsigned what = byte();
@@ -587,6 +604,8 @@ static void step(void)
     default:
         if (what == 255)
             proxy_drain(world.proxy);
+        else if (what == 207)
+            core_changes();
         else if (what >= 223)
             connection_lost(what == 223);
         else

@@ -140,7 +140,7 @@ static int list_store(const char *preset, char ***list, unsigned *count)
     return 0;
 }
 
-static int preset_store(const struct key *key, struct loaded *loaded)
+static int preset_store(const struct key *key, const char *preset, struct loaded *loaded)
 {
     char *at = (char *)loaded + key->offset;
     uint64_t number = 0;
@@ -148,28 +148,39 @@ static int preset_store(const struct key *key, struct loaded *loaded)
 
     switch (key->type) {
     case KEY_NUMBER:
-        (void)conf_number(key->preset, key->max, &number);
+        (void)conf_number(preset, key->max, &number);
         number_store(at, key->size, number);
         return 0;
     case KEY_CHOICE:
         for (const cyaml_strval_t *choice = key->choices; choice->str; choice++)
-            if (!strcmp(choice->str, key->preset))
+            if (!strcmp(choice->str, preset))
                 number_store(at, key->size, (uint64_t)choice->val);
         return 0;
     case KEY_TEXT:
-        copy = strdup(key->preset);
+        copy = strdup(preset);
         if (!copy)
             return -ENOMEM;
         memcpy(at, &copy, sizeof(copy));
         return 0;
     case KEY_TEXTS:
-        return list_store(key->preset, (char ***)(void *)at,
+        return list_store(preset, (char ***)(void *)at,
                           (unsigned *)(void *)((char *)loaded + key->count_offset));
     default: return 0;
     }
 }
 
-/* What the file does not say, from the schema. `map` NULL: it says nothing of these keys. */
+/* The default of a key: its PBX's, if that has one, else the schema's. */
+static int default_store(const struct key *key, struct loaded *loaded)
+{
+    const struct profile_value *row = conf_profile_value(loaded->conf.profile, key);
+
+    if (row)
+        loaded->by_profile |= 1U << (row - conf_profile_values);
+    return preset_store(key, row ? row->value : key->preset, loaded);
+}
+
+/* What the file does not say, from the profile and the schema. `map` NULL: it says nothing of these
+ * keys. */
 static int presets_fill(yaml_document_t *document, const yaml_node_t *map, const struct key *keys,
                         struct loaded *loaded)
 {
@@ -180,7 +191,7 @@ static int presets_fill(yaml_document_t *document, const yaml_node_t *map, const
         if (keys->type == KEY_MAP)
             err = presets_fill(document, node, keys->keys, loaded);
         else if (!node && keys->preset)
-            err = preset_store(keys, loaded);
+            err = default_store(keys, loaded);
     }
     return err;
 }

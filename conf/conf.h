@@ -74,6 +74,16 @@ struct conf_backend {
     int line;
 };
 
+/* Which PBX the backends are. What it is known to need is in the keys that the file leaves out. */
+enum conf_profile {
+    CONF_GENERIC,
+    CONF_ASTERISK,
+    CONF_FREESWITCH,
+    CONF_KAMAILIO,
+    CONF_3CX,
+    CONF_CUCM
+};
+
 struct conf_user {
     char *name;
     char *password;             /* NULL: only hashes are known */
@@ -174,6 +184,7 @@ struct conf {
         unsigned up_after;   /* answered in a row: 2 */
     } probe;
 
+    enum conf_profile profile;
     unsigned workers; /* 0 in the file or none: one for each core */
     int log_level;    /* enum log_level: 0 error, 1 warning, 2 info, 3 debug */
     bool log_json;

@@ -78,6 +78,7 @@ struct loaded {
     unsigned backend_count;
     char *client_ca;
     char *core;
+    unsigned by_profile; /* bit N: row N of conf_profile_values gave its key */
     char **token_keys;
     unsigned token_key_count;
 };
@@ -85,6 +86,15 @@ struct loaded {
 extern const struct key conf_schema[];
 const struct key *conf_key_find(const struct key *keys, const char *name);
 unsigned conf_choice_count(const struct key *key);
+
+/* A default of one PBX: of a key of conf_schema itself. The table ends with a NULL key. */
+struct profile_value {
+    enum conf_profile profile;
+    const char *key, *value;
+    const char *why; /* as `sipward check` says it */
+};
+extern const struct profile_value conf_profile_values[];
+const struct profile_value *conf_profile_value(enum conf_profile profile, const struct key *key);
 
 /* The mistakes of one file, told in the order of their lines. */
 struct mistake {

@@ -99,6 +99,15 @@ static void value_print(const struct key *key, const char *base, FILE *out)
     }
 }
 
+/* Why a key has a value that the file doesn't say. */
+static void profile_print(const struct key *key, const struct loaded *loaded, FILE *out)
+{
+    const struct profile_value *row = conf_profile_value(loaded->conf.profile, key);
+
+    if (row && loaded->by_profile & 1U << (row - conf_profile_values))
+        (void)fprintf(out, " # by the profile: %s", row->why);
+}
+
 static bool map_is_empty(const struct key *keys, const char *base)
 {
     for (; keys->name; keys++)
@@ -132,6 +141,7 @@ static void keys_print(const struct key *keys, const char *base, int indent, FIL
         } else {
             (void)fputc(' ', out);
             value_print(keys, base, out);
+            profile_print(keys, (const struct loaded *)(const void *)base, out);
             (void)fputc('\n', out);
         }
     }

@@ -106,6 +106,15 @@ static const cyaml_strval_t contacts[] = {
     {"path",      true},
     {0}
 };
+static const cyaml_strval_t profiles[] = {
+    {"generic",      CONF_GENERIC},
+    {"asterisk",              CONF_ASTERISK},
+    {"freeswitch",CONF_FREESWITCH},
+    {"kamailio",   CONF_KAMAILIO},
+    {"3cx",              CONF_3CX},
+    {"cucm",CONF_CUCM},
+    {0         }
+};
 static const cyaml_strval_t logs[] = {
     {"text", false},
     {"json",      true},
@@ -313,6 +322,8 @@ const struct key conf_schema[] = {
     MAP("probe", probe_keys, "whether the backends live: they are asked by OPTIONS"),
     TEXT("core", false, struct loaded, core, core, NULL,
          "what the backends see of sipward; unless set the address that routes to them, port 5060"),
+    CHOICE("profile", false, struct loaded, conf.profile, profiles, "generic",
+           "which PBX the backends are: it sets what that one is known to need"),
     CHOICE("contact", false, struct loaded, conf.contact_path, contacts, "mask",
            "mask Contacts, for any PBX; or rely on Path (RFC 3327)"),
     NUMBER("flow_gone_status", struct loaded, conf.flow_gone_status, 400, 699, "status code", "430",

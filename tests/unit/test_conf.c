@@ -515,6 +515,10 @@ static const struct {
 
     /* choices */
     {"contact: maybe", "4: contact: 'maybe' is wrong: one of mask, path\n"},
+    {"profile: elastix",
+     "4: profile: 'elastix' is wrong: one of generic, asterisk, freeswitch, kamailio, 3cx, cucm\n"},
+    {"profile: Asterisk", "4: profile: 'Asterisk' is wrong: one of generic, asterisk, freeswitch"},
+    {"profile:", "4: profile: '' is wrong: one of generic, asterisk, freeswitch"},
     {"contact: Mask", "4: contact: 'Mask' is wrong: one of mask, path\n"},
     {"contact: true", "4: contact: 'true' is wrong: one of mask, path\n"},
     {"contact: 0", "4: contact: '0' is wrong: one of mask, path\n"},
@@ -1008,6 +1012,67 @@ static void what_is_printed_loads_again_and_prints_the_same(void **state)
     free(second);
 }
 
+/* What each comes to, and how that is printed. */
+static void a_profile_sets_what_its_pbx_needs(void **state) /* R6, R7 */
+{
+    static const struct {
+        const char *profile;
+        bool path;
+        int flow_gone_status;
+        const char *contact_line, *status_line;
+    } profiles[] = {
+        {"generic",    false, 430, "contact: mask\n",                      "flow_gone_status: 430\n"                        },
+        {"asterisk",   false, 502, "contact: mask\n",
+         "flow_gone_status: 502 # by the profile: cause 27, "                                                               },
+        {"freeswitch", false, 430, "contact: mask\n",                      "flow_gone_status: 430\n"                        },
+        {"kamailio",   true,  430, "contact: path # by the profile: its ", "flow_gone_status: 430\n"                        },
+        {"3cx",        false, 480, "contact: mask\n",                      "flow_gone_status: 480 # by the profile: 430 is "},
+        {"cucm",       false, 430, "contact: mask\n",                      "flow_gone_status: 430\n"                        },
+    };
+    char text[512], *print;
+    struct conf *conf, *again;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(profiles); i++) {
+        (void)snprintf(text, sizeof(text), SMALL "profile: %s\n", profiles[i].profile);
+        conf = load(text);
+        print = printed(conf);
+        assert_int_equal(conf->profile, i); /* in the order of enum conf_profile */
+        assert_int_equal(conf->contact_path, profiles[i].path);
+        assert_int_equal(conf->flow_gone_status, profiles[i].flow_gone_status);
+        assert_non_null(strstr(print, profiles[i].contact_line));
+        assert_non_null(strstr(print, profiles[i].status_line));
+
+        again = load(print); /* what it says is a configuration that says the same */
+        assert_int_equal(again->contact_path, profiles[i].path);
+        assert_int_equal(again->flow_gone_status, profiles[i].flow_gone_status);
+        conf_free(&again);
+        conf_free(&conf);
+        free(print);
+    }
+}
+
+/* Wherever it stands, and where it says what the profile says, too. */
+static void a_key_of_the_file_wins_over_the_profile(void **state) /* R6, R7 */
+{
+    struct conf *conf = load("flow_gone_status: 410\n" SMALL "profile: asterisk\n");
+    char *print = printed(conf);
+
+    (void)state;
+    assert_int_equal(conf->flow_gone_status, 410);
+    assert_null(strstr(print, "by the profile"));
+    conf_free(&conf);
+    free(print);
+
+    conf = load(SMALL "profile: kamailio\ncontact: path\nflow_gone_status: 480\n");
+    print = printed(conf);
+    assert_true(conf->contact_path);
+    assert_int_equal(conf->flow_gone_status, 480);
+    assert_null(strstr(print, "by the profile"));
+    conf_free(&conf);
+    free(print);
+}
+
 static void no_secret_is_printed(void **state) /* X5 */
 {
     struct conf *conf = load("domain: a.example\nlisten: [tcp: 5060]\n"
@@ -1281,6 +1346,8 @@ int main(void)
         cmocka_unit_test(many_users_load_quickly),
         cmocka_unit_test(a_file_that_can_not_be_read_is_told),
         cmocka_unit_test(what_is_printed_loads_again_and_prints_the_same),
+        cmocka_unit_test(a_profile_sets_what_its_pbx_needs),
+        cmocka_unit_test(a_key_of_the_file_wins_over_the_profile),
         cmocka_unit_test(no_secret_is_printed),
         cmocka_unit_test(the_sample_is_the_smallest_configuration),
         cmocka_unit_test(all_of_the_sample_is_right),

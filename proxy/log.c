@@ -194,7 +194,7 @@ static size_t password_shown(struct str s, size_t *password_end)
 /* Text that may hold what is secret: that is left out (X5). */
 static void add_shown(struct line *line, struct str s, bool quoted)
 {
-    do {
+    while (s.len && !line->cut) {
         size_t token_end, password_end;
         size_t shown = token_shown(s, &token_end), end = token_end;
         size_t before_password = password_shown(s, &password_end);
@@ -208,7 +208,7 @@ static void add_shown(struct line *line, struct str s, bool quoted)
             add(line, STR("…"));
         s.p += end;
         s.len -= end;
-    } while (s.len && !line->cut);
+    }
 }
 
 static void add_value(struct line *line, struct str s)

@@ -411,7 +411,7 @@ static int moved_from(const struct world *world, const struct place *to)
     for (unsigned i = 0; i < asked_count; i++) {
         const struct place *from = &asked[i].from;
 
-        if (asked[i].key == key && from->client >= 0 && !asked[i].finals &&
+        if (asked[i].key == key && from->client >= 0 && asked[i].finals < asked[i].count &&
             world->clients[from->client].life == from->life)
             return from->client;
     }

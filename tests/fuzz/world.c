@@ -418,6 +418,8 @@ static void conf_make(struct world *world)
                       .transactions_per_connection = small ? 2 : 100,
                       .idle_timeout_s = small ? 60 : 7200},
     };
+    world->conf.probe.interval_s = 10; /* none are sent in this world */
+    world->conf.probe.down_after = 3;
 }
 
 static struct core_addr udp4(const char *host, uint16_t port)

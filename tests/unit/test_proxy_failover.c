@@ -272,8 +272,41 @@ static void a_backend_that_dies_while_it_rings_is_replaced(void **state) /* B3 *
     refuse(FIRST);
     edge_wait(&edge, 500);
     assert_int_equal(got_count(FIRST, "CANCEL"), 2); /* and be reached later */
+    edge_wait(&edge, 1000);
+    assert_int_equal(got_count(FIRST, "CANCEL"), 3);
     answer(SECOND, "INVITE", "200 OK", "Contact: <sip:bob@10.0.0.6>\n");
     assert_final("200 OK");
+}
+
+static void lost_by_tcp(const char *method, bool connected)
+{
+    struct core_addr addr = edge_backend(FIRST);
+
+    edge_hang_up(alice);
+    edge_hang_up(bob);
+    addr.kind = CORE_TCP;
+    edge.view.endpoints[FIRST].addr = addr;
+    edge_start(&edge);
+    alice = edge_client(&edge, 0, "TLS");
+    request(method);
+    assert_int_equal(got_count(FIRST, method), 1);
+    proxy_core_lost(edge.proxy, &addr, connected, -ECONNREFUSED, edge.now);
+    edge_wait(&edge, 0);
+    assert_int_equal(got_count(SECOND, method), 1);
+    /* one that ends its connection may be up again by the next */
+    assert_int_equal(health_usable(&edge.health, FIRST, edge.now), connected);
+    answer(SECOND, method, "200 OK", "Contact: <sip:bob@10.0.0.6>\n");
+    assert_final("200 OK");
+}
+
+static void a_lost_connection_moves_what_waits_for_it(void **state) /* B3, T7 */
+{
+    for (size_t m = 0; m < ARRAY_LEN(methods); m++)
+        for (int connected = 0; connected < 2; connected++) {
+            setup(state);
+            lost_by_tcp(methods[m], connected);
+            teardown(state);
+        }
 }
 
 static void what_is_final_moves_nothing(void **state) /* B3 refused */
@@ -773,6 +806,7 @@ int main(void)
         cmocka_unit_test(all_fail_and_the_client_hears_it_once),
         TRIES(any_provisional_ends_the_time_of_a_try),
         TRIES(a_backend_that_dies_while_it_rings_is_replaced),
+        cmocka_unit_test(a_lost_connection_moves_what_waits_for_it),
         TRIES(what_is_final_moves_nothing),
         TRIES(a_cancelled_call_moves_nowhere),
         TRIES(cancel_follows_the_live_branch),

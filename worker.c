@@ -79,32 +79,62 @@ static void core_lost(void *context, const struct core_addr *to, bool connected,
         proxy_core_lost(worker->proxy, to, connected, err, uv_now(&worker->loop));
 }
 
-static void core_refused(void *context, const struct core_addr *to, int err)
+static void core_refused(struct worker *worker, const struct core_addr *to, int err)
 {
-    struct worker *worker = context;
-
     if (!worker->quiet)
         core_lost(worker, to, false, err);
 }
 
-/* The kernel tells one socket of ICMP, whichever had sent: no bytes tell the other workers. */
-static void core_refused_all(void *context, const struct core_addr *to, int err)
+/* The kernel tells one socket of what it can't deliver, whichever had sent: all workers are told.
+ * No bytes come with that. */
+static void core_refused_all(struct worker *worker, const struct core_addr *to, int err)
 {
-    struct worker *worker = context;
     const struct worker_shared *shared = worker->shared;
+    struct core_addr addr = *to;
 
+    addr.refused = -err;
     for (unsigned i = 0; i < shared->worker_count && !worker->quiet; i++)
         if (i != worker->number)
-            mailbox_post(shared->workers[i]->mailbox, to, STR(""));
+            mailbox_post(shared->workers[i]->mailbox, &addr, STR(""));
     core_refused(worker, to, err);
+}
+
+/* ICMP about a request of ours, as that says itself. */
+static void core_returned(struct worker *worker, const struct core_addr *to, int err,
+                          struct str quoted)
+{
+    if (worker->proxy && proxy_core_waits(worker->proxy, to, quoted))
+        core_refused_all(worker, to, err);
+}
+
+static void core_refused_udp(void *context, const struct core_addr *to, int err, struct str quoted)
+{
+    struct worker *worker = context;
+    struct core_addr addr = *to;
+    int sender;
+
+    if (!quoted.p) {
+        core_refused_all(worker, to, err);
+        return;
+    }
+    sender = core_sender(quoted, worker->shared->worker_count);
+    if (sender < 0 || worker->quiet)
+        return;
+    addr.refused = -err;
+    if ((unsigned)sender == worker->number)
+        core_returned(worker, to, err, quoted);
+    else
+        mailbox_post(worker->shared->workers[sender]->mailbox, &addr, quoted);
 }
 
 static void mailbox_delivered(void *context, const struct core_addr *from, char *bytes, size_t len)
 {
-    if (len)
+    if (!from->refused)
         core_deliver(context, from, bytes, len);
+    else if (len)
+        core_returned(context, from, -from->refused, (struct str){bytes, len});
     else
-        core_refused(context, from, -ECONNREFUSED);
+        core_refused(context, from, -from->refused);
 }
 
 static void outbox_delivered(void *context, const struct core_addr *to, char *bytes, size_t len)
@@ -122,7 +152,7 @@ static void core_received(void *context, const struct core_addr *from, char *byt
 
     if (owner == worker->number)
         core_deliver(worker, from, bytes, len);
-    else if (len)
+    else
         mailbox_post(worker->shared->workers[owner]->mailbox, from, (struct str){bytes, len});
 }
 
@@ -211,7 +241,7 @@ static int core_open(struct worker *worker, const struct core_addr *local, struc
         .loop = &worker->loop,
         .local = local,
         .received = core_received,
-        .refused = core_refused_all,
+        .refused = core_refused_udp,
         .context = worker,
     };
     int err;

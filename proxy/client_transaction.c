@@ -27,7 +27,7 @@ struct client_transaction {
     enum client_state state;
     enum cancel_state cancel;
     bool sent;
-    bool given_up; /* its user waits for nothing any more: no loss ends it before its time */
+    bool given_up;        /* its user waits for nothing any more: no loss ends it before its time */
     bool ending, dropped; /* inside its last callbacks; and dropped there */
     int failure;          /* to be reported by the timer `end`; 0: none */
 
@@ -466,6 +466,14 @@ static bool waits_for(const struct client_transaction *client, const struct core
     return client->sent && !client->ending && !client->failure && !client->given_up &&
            client->state <= CLIENT_PROCEEDING && !client->to.flow &&
            core_addr_eq(&client->to.core, to);
+}
+
+bool transactions_wait(const struct transactions *transactions, struct str branch,
+                       const struct core_addr *to)
+{
+    const struct client_transaction *client = find(transactions, branch);
+
+    return client && waits_for(client, to);
 }
 
 unsigned transactions_core_lost(struct transactions *transactions, const struct core_addr *to,

@@ -273,3 +273,14 @@ unsigned core_owner(struct str message, unsigned workers)
     value = str_trim(value);
     return (unsigned)(XXH3_64bits(value.p, value.len) % workers);
 }
+
+int core_sender(struct str request, unsigned workers)
+{
+    struct str value;
+    unsigned worker;
+
+    if (!header_find(request, STR("Via"), STR("v"), &value))
+        return -1;
+    worker = via_worker(value);
+    return worker < workers ? (int)worker : -1;
+}

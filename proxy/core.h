@@ -18,6 +18,8 @@ struct core_addr {
      * connection is gone (RFC 3261 18.2.2). */
     uint8_t worker;
     uint32_t connection;
+    int refused; /* CORE_UDP, between workers: errno of ICMP about this address; 0: a message from
+                    it */
     bool or_udp; /* CORE_TCP: chosen for the size of a request; UDP will do where TCP fails (T7) */
     union {
         struct sockaddr sa;
@@ -44,3 +46,5 @@ void core_addr_text(const struct core_addr *addr, char text[CORE_ADDR_TEXT]); /*
  * in the flow token (requests), else one chosen by Call-ID. Reads, changes nothing, verifies
  * nothing: a wrong name only costs its sender a 403. Any thread. */
 unsigned core_owner(struct str message, unsigned workers);
+/* Which worker sent this request, of which the beginning is enough, by its branch. -1: none. */
+int core_sender(struct str request, unsigned workers);

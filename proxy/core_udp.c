@@ -18,9 +18,10 @@ enum {
     SEND_BYTES = 16 * SLOT_SIZE,
     SOCKET_BUFFER = 4194304, /* asked for; the system may give less */
     WARN_INTERVAL_MS = 1000,
-    SEND_TRIES = 3, /* of one datagram: an error may be that of an earlier one */
-    UNSENT_MAX = 8, /* addresses without a way, between two turns of the loop */
-    ERRORS_MAX = 64 /* read in one turn of the loop */
+    SEND_TRIES = 3,   /* of one datagram: an error may be that of an earlier one */
+    UNSENT_MAX = 8,   /* addresses without a way, between two turns of the loop */
+    ERRORS_MAX = 64,  /* read in one turn of the loop */
+    QUOTED_MAX = 1500 /* bytes of a datagram that come back with its error */
 };
 
 struct core_udp {
@@ -29,7 +30,7 @@ struct core_udp {
     int fd, open_handles;
     bool writable_wanted;
     void (*received)(void *context, const struct core_addr *from, char *bytes, size_t len);
-    void (*refused)(void *context, const struct core_addr *to, int err);
+    void (*refused)(void *context, const struct core_addr *to, int err, struct str quoted);
     void *context;
     struct core_udp_counters counters;
     uint64_t warned_at;
@@ -175,7 +176,7 @@ static bool unsent_tell(struct core_udp *udp)
     unsigned count = udp->unsent_count;
 
     for (unsigned i = 0; i < count; i++)
-        udp->refused(udp->context, &udp->unsent[i].to, udp->unsent[i].err);
+        udp->refused(udp->context, &udp->unsent[i].to, udp->unsent[i].err, (struct str){NULL, 0});
     udp->unsent_count = 0;
     return count > 0;
 }
@@ -211,33 +212,31 @@ static int error_of(struct msghdr *msg)
 /* The error queue: one entry for each datagram that was sent back, with where it had gone to. */
 static void errors_read(struct core_udp *udp)
 {
-    struct core_addr to = {.kind = CORE_UDP}, told = {.kind = CORE_SELF};
+    struct core_addr to = {.kind = CORE_UDP};
     union {
         struct cmsghdr align;
         char bytes[512];
     } control;
-    char byte;
+    char quoted[QUOTED_MAX];
 
     for (int i = 0; i < ERRORS_MAX; i++) {
-        struct iovec iov = {&byte, 1};
+        struct iovec iov = {quoted, sizeof(quoted)};
         struct msghdr msg = {.msg_name = &to.sa,
                              .msg_namelen = sizeof(to.in6),
                              .msg_iov = &iov,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof(control.bytes)};
+        ssize_t len = recvmsg(udp->fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
         int err;
 
-        if (recvmsg(udp->fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+        if (len < 0)
             return;
         err = error_of(&msg);
         if (!err)
             continue;
         udp->counters.refused++;
-        if (core_addr_eq(&to, &told))
-            continue;
-        told = to;
-        udp->refused(udp->context, &to, err);
+        udp->refused(udp->context, &to, err, (struct str){quoted, (size_t)len});
     }
 }
 

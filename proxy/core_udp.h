@@ -23,9 +23,11 @@ struct core_udp_options {
     const struct core_addr *local; /* copied */
     /* One datagram. The bytes may be changed. It may send, it must not close the socket. */
     void (*received)(void *context, const struct core_addr *from, char *bytes, size_t len);
-    /* Nobody listens at an address, or there is no way to it. -ECONNREFUSED, -EHOSTUNREACH, ...; it
-     * may send. Never called from inside core_udp_send(). */
-    void (*refused)(void *context, const struct core_addr *to, int err);
+    /* Nobody listens at an address, or there is no way to it. -ECONNREFUSED, -EHOSTUNREACH, ...
+     * `quoted`: the beginning of the datagram that ICMP has come for, if it was ICMP, which anyone
+     * can forge who can't know that; p NULL: the system itself says so. It may send. Never called
+     * from inside core_udp_send(). */
+    void (*refused)(void *context, const struct core_addr *to, int err, struct str quoted);
     void *context;
 };
 

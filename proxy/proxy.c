@@ -321,6 +321,21 @@ void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool conne
     proxy->counters.tcp_by_udp += transactions_core_lost(proxy->transactions, to, now);
 }
 
+bool proxy_core_waits(const struct proxy *proxy, const struct core_addr *to, struct str quoted)
+{
+    static const struct str mark = {"branch=z9hG4bK", 14}; /* as sip_print() has it in our Via */
+    const char *at = memmem(quoted.p, quoted.len, mark.p, mark.len);
+    struct str branch = {NULL, 0};
+
+    if (!at)
+        return false;
+    branch.p = at + strlen("branch=");
+    while (branch.p + branch.len < quoted.p + quoted.len && branch.p[branch.len] > ' ' &&
+           branch.p[branch.len] != ';')
+        branch.len++;
+    return transactions_wait(proxy->transactions, branch, to);
+}
+
 void proxy_drain(struct proxy *proxy)
 {
     proxy->draining = true;

@@ -62,6 +62,9 @@ void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char 
  * timers_run(), or go another way (T7, B3), and are not left to their timers. */
 void proxy_core_lost(struct proxy *proxy, const struct core_addr *to, bool connected, int err,
                      uint64_t now);
+/* Did we send this request there, of which the beginning is enough, and wait for its response? What
+ * ICMP quotes may be forged, but for who has seen the branch. */
+bool proxy_core_waits(const struct proxy *proxy, const struct core_addr *to, struct str quoted);
 /* Is it the address of a backend, whatever the port and transport (R8)? */
 bool proxy_core_known(const struct proxy *proxy, const struct core_addr *from);
 

@@ -151,6 +151,10 @@ void client_transaction_drop(struct client_transaction *client);
  * nothing can come of it, or there is no memory to cancel it from: drop it. */
 bool client_transaction_give_up(struct client_transaction *client, void *owner, uint64_t now);
 
+/* Is this the branch of a request to that core address which waits for its final response? */
+bool transactions_wait(const struct transactions *transactions, struct str branch,
+                       const struct core_addr *to);
+
 /* The connection to a core address is gone, or can't be made: nothing comes back by it. Or nobody
  * listens at a UDP one. Requests without a final response fail (-EPIPE, UDP: -ECONNREFUSED; told as
  * a send error is), but those go by UDP that may (or_udp) and had no response at all; returns how

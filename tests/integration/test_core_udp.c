@@ -22,6 +22,7 @@ struct pair {
     unsigned refused;
     struct core_addr last_refused;
     int last_error;
+    char last_quoted[16];
 };
 
 static struct core_addr loopback(int family)
@@ -56,13 +57,14 @@ static void received(void *context, const struct core_addr *from, char *bytes, s
             pair->broken = true;
 }
 
-static void refused(void *context, const struct core_addr *to, int err)
+static void refused(void *context, const struct core_addr *to, int err, struct str quoted)
 {
     struct pair *pair = context;
 
     pair->refused++;
     pair->last_refused = *to;
     pair->last_error = err;
+    snprintf(pair->last_quoted, sizeof(pair->last_quoted), STR_FMT, STR_ARG(quoted));
 }
 
 static void pair_open(struct pair *pair, int family)
@@ -190,11 +192,12 @@ static void who_does_not_listen_is_told_by_its_address(void **state) /* B2 */
 
         pair_open(&pair, families[f]);
         for (unsigned i = 1; i <= 3; i++) { /* each time anew: the socket goes on */
-            assert_int_equal(core_udp_send(pair.udp[0], &nobody, STR("x")), 0);
+            assert_int_equal(core_udp_send(pair.udp[0], &nobody, STR("INVITE it")), 0);
             pair_send(&pair, 100);
             pair_run_until(&pair, i, i);
             assert_true(core_addr_eq(&pair.last_refused, &nobody));
             assert_int_equal(pair.last_error, -ECONNREFUSED);
+            assert_string_equal(pair.last_quoted, "INVITE it");
         }
         for (unsigned i = 0; i < 50; i++) { /* what is sent between is not lost */
             assert_int_equal(core_udp_send(pair.udp[0], &nobody, STR("x")), 0);

@@ -309,6 +309,29 @@ static void a_lost_connection_moves_what_waits_for_it(void **state) /* B3, T7 */
         }
 }
 
+static void icmp_is_believed_by_the_branch_that_it_quotes(void **state) /* B2, B2 refused */
+{
+    const struct core_addr to = edge_backend(FIRST), other = edge_backend(SECOND);
+    char quoted[512], *branch;
+
+    (void)state;
+    request("MESSAGE");
+    snprintf(quoted, sizeof(quoted), "%s", got(FIRST, "MESSAGE"));
+    assert_true(proxy_core_waits(edge.proxy, &to, str_of(quoted)));
+    assert_int_equal(core_sender(str_of(quoted), 3), 2);
+    assert_int_equal(core_sender(str_of(quoted), 2), -1);
+    assert_false(proxy_core_waits(edge.proxy, &other, str_of(quoted)));
+    branch = strstr(quoted, "z9hG4bK02");
+    assert_false(
+        proxy_core_waits(edge.proxy, &to, (struct str){quoted, (size_t)(branch - quoted)}));
+    branch[16] ^= 1; /* of the generation */
+    assert_false(proxy_core_waits(edge.proxy, &to, str_of(quoted)));
+    branch[16] ^= 1;
+    answer(FIRST, "MESSAGE", "200 OK", NULL);
+    assert_false(proxy_core_waits(edge.proxy, &to, str_of(quoted)));
+    assert_false(proxy_core_waits(edge.proxy, &to, STR("")));
+}
+
 static void what_is_final_moves_nothing(void **state) /* B3 refused */
 {
     static const char *const answers[] = {"200 OK", "401 Unauthorized", "404 Not Found",
@@ -807,6 +830,7 @@ int main(void)
         TRIES(any_provisional_ends_the_time_of_a_try),
         TRIES(a_backend_that_dies_while_it_rings_is_replaced),
         cmocka_unit_test(a_lost_connection_moves_what_waits_for_it),
+        TRIES(icmp_is_believed_by_the_branch_that_it_quotes),
         TRIES(what_is_final_moves_nothing),
         TRIES(a_cancelled_call_moves_nowhere),
         TRIES(cancel_follows_the_live_branch),

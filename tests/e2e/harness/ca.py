@@ -13,11 +13,12 @@ SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUT
 
 
 class Authority:
-    """A self-signed CA, or one that `parent` has signed."""
+    """A self-signed CA, or one that `parent` has signed. `key_ids`: its certificates say which key
+    signed them, as strict clients (Python 3.13) want it."""
 
-    def __init__(self, folder, name="Test CA", parent=None):
+    def __init__(self, folder, name="Test CA", parent=None, key_ids=True):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.parent = folder, parent
+        self.folder, self.parent, self.key_ids = folder, parent, key_ids
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.certificate = (
@@ -31,8 +32,8 @@ class Authority:
         self.key_file = key_write(folder / "ca.key", self.key)
 
     def builder(self, subject, public_key, days=7, since=None, until=None):
-        now = datetime.datetime.utcnow()
-        return (
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self.name)
@@ -41,6 +42,12 @@ class Authority:
             .not_valid_before(since or now - datetime.timedelta(days=1))
             .not_valid_after(until or now + datetime.timedelta(days=days))
         )
+        if not self.key_ids:
+            return builder
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return builder.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False
+        ).add_extension(issuer, critical=False)
 
     def issue(self, label, names=("localhost", "sip.test"), addresses=("127.0.0.1", "::1"),
               subject=None, key=None, usages=(SERVER, CLIENT), **times):

@@ -14,8 +14,8 @@ static const struct {
     int reason;
     const char *words;
 } reasons[] = {
-    {SSL_R_HTTP_REQUEST,                        "plain HTTP on a TLS port"                            },
-    {SSL_R_HTTPS_PROXY_REQUEST,                 "plain HTTP on a TLS port"                            },
+    {SSL_R_HTTP_REQUEST,                        "not TLS: plain HTTP, or SIP, on a TLS port"          },
+    {SSL_R_HTTPS_PROXY_REQUEST,                 "not TLS: plain HTTP, or SIP, on a TLS port"          },
     {SSL_R_WRONG_VERSION_NUMBER,                "not TLS: plain SIP, or something else, on a TLS port"},
     {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE,
      "the client shows no certificate, and this port requires one"                                    },

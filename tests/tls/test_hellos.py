@@ -101,11 +101,11 @@ def test_many_that_never_finish_are_in_nobodys_way(edge):  # F7 refused
 
 
 PLAIN = {
-    "SIP": (handshake.options_request(), "not TLS: plain SIP, or something else, on a TLS port"),
+    "SIP": (handshake.options_request(), "not TLS: plain "),
     "a ping of SIP": (b"\r\n\r\n\r\n\r\n", "not TLS: plain SIP, or something else, on a TLS port"),
-    "HTTP": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "plain HTTP on a TLS port"),
-    "a POST": (b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", "plain HTTP on a TLS port"),
-    "an HTTP proxy's": (b"CONNECT a.test:443 HTTP/1.1\r\n\r\n", "plain HTTP on a TLS port"),
+    "HTTP": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "not TLS: plain HTTP, or SIP, on a TLS port"),
+    "a POST": (b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", "not TLS: plain HTTP, or SIP, on a TLS port"),
+    "an HTTP proxy's": (b"CONNECT a.test:443 HTTP/1.1\r\n\r\n", "not TLS: plain HTTP, or SIP, on a TLS port"),
     "SSH": (b"SSH-2.0-OpenSSH_9.2\r\n", "not TLS: plain SIP, or something else, on a TLS port"),
     "zeros": (bytes(600), "not TLS: plain SIP, or something else, on a TLS port"),
     # Of these OpenSSL has words of its own.

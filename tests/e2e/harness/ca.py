@@ -22,7 +22,7 @@ class Authority:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.certificate = (
-            (parent or self).builder(self.name, self.key.public_key(), days=30)
+            (parent or self).builder(self.name, self.key.public_key(), days=90)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0 if parent else 1), critical=True)
             .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
             .sign((parent or self).key, hashes.SHA256())

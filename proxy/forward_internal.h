@@ -1,0 +1,61 @@
+/* What forward.c and failover.c share: a request on its way. */
+#pragma once
+
+#include "proxy/internal.h"
+
+enum { NO_BACKEND = -1, CALL_ID_KEPT = 64 };
+
+/* A request on its way: one server transaction, one client transaction (or none, where sipward
+ * answers itself). Freed when both have ended. */
+struct forward {
+    struct proxy *proxy;
+    struct server_transaction *server; /* NULL: ended */
+    struct client_transaction *client; /* NULL: ended */
+    struct hop from, to;
+    enum sip_method method;
+    bool cancelled;              /* by the client, or because it is gone */
+    bool expired;                /* timer C fired */
+    bool outbound;               /* a REGISTER that asked for RFC 5626 */
+    bool opens;                  /* a request outside of dialogs */
+    unsigned record_route_count; /* as it was sent */
+    uint64_t record_routes;      /* and who stands in them */
+    uint64_t ended;              /* hash of the To tag of the dialog that we hung up last (T6) */
+    bool moved;                  /* it is not with the first backend any more (B3) */
+    bool left;                   /* it is for a backend that was given up, and has no client (B3) */
+    int slot;            /* of the backend that was chosen; NO_BACKEND: where it went was fixed */
+    struct tries *tries; /* NULL: it goes nowhere else */
+    struct timer timer_c;
+    struct forward *prev, *next;               /* of the proxy */
+    struct forward *origin_prev, *origin_next; /* of from.flow */
+    struct forward *target_prev, *target_next; /* of to.flow */
+    char call_id[CALL_ID_KEPT];
+};
+
+/* What was decided while memory ran out may be wrong, a refusal as well as a way: 503. */
+static inline int status_if_memory(const struct proxy *proxy, int status)
+{
+    return proxy->arena.no_memory ? 503 : status;
+}
+
+/* ---- forward.c ---- */
+
+/* A status for the request's sender from sipward itself. why NULL: the standard phrase. */
+void forward_answer(struct forward *forward, int status, const char *why, struct str extra,
+                    uint64_t now);
+/* Rewrite and send what has been decided (16.6). 0, or a status to answer with. */
+int forward_send(struct forward *forward, struct sip_msg *request, const struct target *target,
+                 uint64_t now);
+/* ---- failover.c ---- */
+
+/* Keep what a second try needs, if there can be one. Without memory for it there is one try. */
+void tries_begin(struct forward *forward, const struct target *target, uint64_t now);
+void tries_end(struct forward *forward); /* it goes nowhere else */
+/* It was sent. A try is limited in time if there can be another one. */
+void try_start(struct forward *forward, uint64_t now);
+/* Something came from its backend, which so lives and has the request. */
+void backend_heard(struct forward *forward);
+/* To the next backend. true: it went there, or has its answer. The message at hand is lost then. */
+bool forward_move(struct forward *forward, const char *reason, uint64_t now);
+/* 503: another backend is asked (RFC 3261 21.5.4). Of several that were asked in vain the client
+ * hears by one answer of ours. false: the response is to be passed on. */
+bool overload_answer(struct forward *forward, const struct sip_msg *response, uint64_t now);

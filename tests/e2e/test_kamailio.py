@@ -10,15 +10,17 @@ WAYS = (("mask", "udp"), ("path", "udp"), ("mask", "tcp"), ("path", "auto"))
 
 @pytest.fixture(params=WAYS, ids="-".join)
 def kamailio(request, lab):
-    """With `contact: path` a registrar that keeps Path, with `mask` one that ignores it. `auto`:
-    some requests by UDP, some by TCP."""
+    """With its profile, and so `contact: path`, a registrar that keeps Path, with `mask` one that ignores
+    it. `auto`: some requests by UDP, some by TCP."""
     mode, transport = request.param
     kamailio = Kamailio(
         lab, path=mode == "path", transports=("udp", "tcp") if transport == "auto" else (transport,)
     )
     kamailio.mode = mode
     kamailio.edge = lab.edge(
-        backends=[f"{transport}:{kamailio.host}"], contact=mode, more="limits: {udp_size: 900}\n"
+        backends=[f"{transport}:{kamailio.host}"],
+        contact=None if mode == "path" else mode,
+        more="profile: kamailio\nlimits: {udp_size: 900}\n",
     )
     yield kamailio
     kamailio.check()

@@ -3,6 +3,7 @@ chan_pjsip over UDP, or TCP, with its defaults, so no Path. The password of a us
 
 import os
 import pathlib
+import re
 import subprocess
 
 from . import net
@@ -36,6 +37,10 @@ noload=cel_radius.so
 exten => echo,1,Answer()
 same => n,Echo()
 exten => _[a-z].,1,Dial(PJSIP/${EXTEN},20)
+same => n,Verbose(1,DIALSTATUS ${DIALSTATUS} HANGUPCAUSE ${HANGUPCAUSE})
+same => n,Hangup()
+exten => _all-.,1,Dial(${PJSIP_DIAL_CONTACTS(${EXTEN:4})},20)
+same => n,Verbose(1,DIALSTATUS ${DIALSTATUS} HANGUPCAUSE ${HANGUPCAUSE})
 same => n,Hangup()
 """,
 }
@@ -56,6 +61,7 @@ auth={user}
 type=aor
 max_contacts=5
 qualify_frequency={qualify}
+{aor}
 [{user}]
 type=auth
 auth_type=userpass
@@ -76,8 +82,10 @@ def why_absent():
 
 
 class Asterisk:
-    def __init__(self, lab, browsers=(), phones=(), qualify=0, options="", transports=("udp",)):
-        """`options`: more lines for every endpoint."""
+    def __init__(self, lab, browsers=(), phones=(), qualify=0, options="", aor="", aors={},
+                 transports=("udp",)):
+        """More lines of pjsip.conf: `options` for every endpoint, `aor` for every AOR, `aors` for that
+        of a user."""
         net.second_interface()  # else it has no ICE candidate
         self.port = net.free_port()
         self.host = f"127.0.0.1:{self.port}"
@@ -90,7 +98,10 @@ class Asterisk:
         users = [(u, "webrtc=yes\n" + options) for u in browsers] + [(u, options) for u in phones]
         (folder / "pjsip.conf").write_text(
             "".join(TRANSPORT.format(kind=k, port=self.port) for k in transports)
-            + "".join(ENDPOINT.format(user=u, more=m, qualify=qualify) for u, m in users)
+            + "".join(
+                ENDPOINT.format(user=u, more=m, qualify=qualify, aor=aor + aors.get(u, ""))
+                for u, m in users
+            )
         )
         for source, target in ((folder, "mnt"), ("/dev", "dev"), ("/proc", "proc")):
             net.mount(source, ROOT / target, flags=net.MS_BIND | net.MS_REC)
@@ -118,6 +129,10 @@ class Asterisk:
     def contacts(self):
         """Its table of contacts: AOR, URI, and whether qualify reaches them."""
         return self.command("pjsip show contacts")
+
+    def dialled(self):
+        """What came of the last Dial(): DIALSTATUS, HANGUPCAUSE."""
+        return re.findall(r"DIALSTATUS (\w*) HANGUPCAUSE (\d*)", self.process.output())[-1:]
 
     def stop(self):
         self.process.stop()

@@ -14,7 +14,7 @@ SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \
 
 class Edge:
     """A running sipward. `backends` are HOST:PORT, with udp:, tcp: or auto: in front or without; `users` are names, or whole YAML mappings; `listeners` more lines of
-    `listen`; `certificate` (chain file, key file); `core` the address that sipward has
+    `listen`; `contact` None leaves that key out; `certificate` (chain file, key file); `core` the address that sipward has
     to find by itself on the core side. stop() fails the test when the stop was not clean."""
 
     def __init__(self, lab, backends=(), users=(), contact="mask", more="", address="127.0.0.1",
@@ -36,7 +36,7 @@ class Edge:
             f'  - wss: "{bracketed}:{self.wss_port}"',
             *listeners,
             f'core: "{local}:{self.core[1]}"',
-            f"contact: {contact}",
+            *([f"contact: {contact}"] if contact else []),
             f"workers: {workers}",
             f"log_level: {level}",
         ]

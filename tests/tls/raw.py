@@ -1,5 +1,6 @@
 """TLS by hand: hellos that no library would send, and what comes back."""
 
+import itertools
 import os
 import socket
 import struct
@@ -14,6 +15,15 @@ ALERTS = {
 ECDHE_ECDSA_AES128_GCM, ECDHE_RSA_AES128_GCM = 0xC02B, 0xC02F
 GOOD_SUITES = (ECDHE_ECDSA_AES128_GCM, ECDHE_RSA_AES128_GCM)
 X25519, P256, P384 = 29, 23, 24
+
+
+SOURCES = itertools.count(1)
+
+
+def connect(address, port, timeout=10):
+    """From an address of its own in 127.0.0.0/8, as ports are used again: in the log each client is another."""
+    n = next(SOURCES)
+    return socket.create_connection((address, port), timeout, (f"127.1.{n >> 8}.{n & 255}", 0))
 
 
 def vector(data, size):
@@ -99,7 +109,7 @@ class Answer:
 def ask(address, port, data, pieces=None, timeout=10):
     """Send bytes, whole or in pieces of so many, and take in what comes until the server has said its
     hello (to its ServerHelloDone), an alert, or has closed. TimeoutError: none of it."""
-    with socket.create_connection((address, port), timeout) as plain:
+    with connect(address, port, timeout) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         got, peer = b"", "{}:{}".format(*plain.getsockname())
         try:

@@ -59,7 +59,7 @@ WAITING = {
 def test_half_a_handshake_ends_by_its_deadline(edge, kind):  # F7 refused
     """Others come and go meanwhile."""
     began = time.monotonic()
-    with socket.create_connection((HOST, edge.tls_port), 10) as plain:
+    with raw.connect(HOST, edge.tls_port) as plain:
         peer = "{}:{}".format(*plain.getsockname())
         plain.sendall(WAITING[kind])
         assert served(edge)
@@ -73,7 +73,7 @@ def test_half_a_handshake_ends_by_its_deadline(edge, kind):  # F7 refused
 def test_a_drop_now_and_then_does_not_move_the_deadline(edge):  # F7 refused
     hello = raw.records(raw.client_hello())
     began = time.monotonic()
-    with socket.create_connection((HOST, edge.tls_port), 10) as plain:
+    with raw.connect(HOST, edge.tls_port) as plain:
         peer = "{}:{}".format(*plain.getsockname())
         plain.settimeout(TIMEOUT / 25)
         ended = False
@@ -91,7 +91,7 @@ def test_a_drop_now_and_then_does_not_move_the_deadline(edge):  # F7 refused
 
 
 def test_many_that_never_finish_are_in_nobodys_way(edge):  # F7 refused
-    waiting = [socket.create_connection((HOST, edge.tls_port), 10) for _ in range(300)]
+    waiting = [raw.connect(HOST, edge.tls_port) for _ in range(300)]
     for plain in waiting:
         plain.sendall(WAITING["half a hello"])
     assert all(served(edge) for _ in range(5))
@@ -144,7 +144,7 @@ def test_garbage_is_refused(edge):  # X4 refused
             data = bytearray(raw.records(raw.client_hello(name=raw.server_name(b"localhost"))))
             for _ in range(noise.randrange(1, 6)):
                 data[noise.randrange(len(data))] = noise.randrange(256)
-        plain = socket.create_connection((HOST, edge.tls_port), 10)
+        plain = raw.connect(HOST, edge.tls_port)
         plain.sendall(data)
         sockets.append(plain)
     assert served(edge)

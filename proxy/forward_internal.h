@@ -45,6 +45,7 @@ void forward_answer(struct forward *forward, int status, const char *why, struct
 /* Rewrite and send what has been decided (16.6). 0, or a status to answer with. */
 int forward_send(struct forward *forward, struct sip_msg *request, const struct target *target,
                  uint64_t now);
+
 /* ---- failover.c ---- */
 
 /* Keep what a second try needs, if there can be one. Without memory for it there is one try. */

@@ -180,7 +180,7 @@ def test_one_falls_silent_and_goes_on(lab, backends):  # B2, B3, T4
 
     asked, edge = play(lab, backends, script)
     all_served(asked)
-    assert 1.5 < max(a.seconds for a in asked) < 6
+    assert 1.5 < max(a.seconds for a in asked) < 20  # a call that it had begun to serve waits for it
     assert edge.status()["moved"] > 0
     assert edge.process.matches(rf'backend down address={backends[1].host} .* reason="\d+ (?:requests|probes) without an answer"')
 
@@ -225,7 +225,7 @@ def test_the_way_is_gone(lab, backends, kind):  # B2, B3
 
     asked, _ = play(lab, backends, script)
     all_served(asked)
-    assert max(a.seconds for a in asked) < (5 if kind == "blackhole" else 1.5)
+    assert max(a.seconds for a in asked) < (20 if kind == "blackhole" else 5)
 
 
 def test_a_storm_of_503(lab, backends):  # B3

@@ -336,6 +336,36 @@ static bool hides_identity(const struct sip_msg *msg)
     return false;
 }
 
+/* A Remote-Party-ID says for itself whether it may go to those who aren't trusted, by privacy=off
+ * or another (draft-ietf-sip-privacy-04). FreeSWITCH, unless set otherwise, and CUCM have the
+ * caller's number in it all the same. */
+static bool party_is_private(struct str list)
+{
+    struct str party, name, value;
+    bool balanced;
+
+    while (text_list_next(&list, &party, &balanced)) {
+        if (!balanced)
+            return true;
+        while (sip_param_next(&party, &name, &value)) /* one of the URI's is none too many */
+            if (str_eq_nocase(name, STR("privacy")) && !str_eq_nocase(value, STR("off")) &&
+                !str_eq_nocase(value, STR("\"off\"")))
+                return true;
+    }
+    return false;
+}
+
+static void identities_hide(struct sip_msg *msg)
+{
+    bool all = hides_identity(msg);
+
+    if (all)
+        header_remove(msg, STR("P-Asserted-Identity"));
+    for (int i = -1; (i = sip_find_name(msg, STR("Remote-Party-ID"), (unsigned)(i + 1))) >= 0;)
+        if (all || party_is_private(msg->headers[i].value))
+            sip_drop(msg, (unsigned)i--);
+}
+
 /* What only one side may say to the other (N5), then the operator's own rules (N6). */
 static int headers_cross(const struct conf *conf, struct sip_msg *msg,
                          enum conf_direction direction)
@@ -346,8 +376,8 @@ static int headers_cross(const struct conf *conf, struct sip_msg *msg,
 
     for (unsigned i = 0; i < count; i++)
         header_remove(msg, str_of(names[i]));
-    if (!in && hides_identity(msg))
-        header_remove(msg, STR("P-Asserted-Identity"));
+    if (!in)
+        identities_hide(msg);
     return header_rules(conf, msg, direction);
 }
 

@@ -53,6 +53,44 @@ static void a_private_identity_stays_in_the_core(
     }
 }
 
+static void a_private_party_stays_in_the_core(
+    void **state) /* N5 to access, N5 to access refused: draft-ietf-sip-privacy-04 */
+{
+    static const struct {
+        const char *params, *privacy;
+        bool kept;
+    } cases[] = {
+        {";party=calling;screen=yes;privacy=off",                      "none", true },
+        {";privacy=\"off\"",                                           "none", true },
+        {"",                                                           "none", true },
+        {";party=calling;screen=yes;privacy=off",                      "id",   false},
+        {";party=calling;screen=yes;privacy=full",                     "none", false},
+        {";Privacy=URI;screen=no",                                     "none", false},
+        {";privacy=name",                                              "none", false},
+        {";privacy",                                                   "none", false},
+        {";privacy=off, \"x;privacy=off\" <sip:a@b;c=d>;privacy=full", "none", false},
+        {";privacy=full;x=\">;privacy=off\"",                          "none", false},
+        {";x=\"",                                                      "none", false},
+    };
+    (void)state;
+    char uri[1024], party[256];
+
+    snprintf(uri, sizeof(uri), "%s", masked_contact(bob, "bob"));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        snprintf(party, sizeof(party), "\"B;privacy=full\" <sip:1@sip.test;user=phone>%s",
+                 cases[i].params);
+        edge_from_core(&edge,
+                       "MESSAGE %s SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bKq%zu;rport\n"
+                       "From: <sip:pbx@sip.test>;tag=p\nTo: <sip:bob@sip.test>\n"
+                       "Call-ID: q%zu\nCSeq: 1 MESSAGE\n"
+                       "Remote-Party-ID: %s\nPrivacy: %s",
+                       uri, i, i, party, cases[i].privacy);
+        assert_string_equal(header_of(inbox_last(&bob->inbox), "Remote-Party-ID", 0),
+                            cases[i].kept ? party : "");
+        edge_from_client(bob, "%s", response_to(inbox_last(&bob->inbox), "200 OK", "b", NULL));
+    }
+}
+
 static void configured_rules_remove_set_and_add(
     void **state) /* N6 to core, N6 to access, N6 refused: the other direction is left alone */
 {
@@ -314,6 +352,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         MASK(what_only_the_core_may_say_is_stripped),
         MASK(a_private_identity_stays_in_the_core),
+        MASK(a_private_party_stays_in_the_core),
         MASK(configured_rules_remove_set_and_add),
         MASK(cseq_comes_out_with_one_blank),
         MASK(digest_headers_and_bodies_pass_unchanged),

@@ -87,9 +87,10 @@ extern const struct key conf_schema[];
 const struct key *conf_key_find(const struct key *keys, const char *name);
 unsigned conf_choice_count(const struct key *key);
 
-/* A default of one PBX: of a key of conf_schema itself. The table ends with a NULL key. */
+/* A default of one PBX. The table ends with a NULL key. */
 struct profile_value {
     enum conf_profile profile;
+    const char *map; /* that the key is in; NULL: the file itself */
     const char *key, *value;
     const char *why; /* as `sipward check` says it */
 };

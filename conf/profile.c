@@ -13,10 +13,11 @@
  *                     (NTATAG_UDP_MTU) and Kamailio (BUF_SIZE) take datagrams of 65535 bytes.
  *   headers           Asterisk (trust_id_inbound) and FreeSWITCH believe P-Asserted-Identity and
  *                     Remote-Party-ID of whoever may call, CUCM Remote-Party-ID: of clients neither
- *                     passes. Which one each of them sends is set in the PBX; clients get both.
+ *                     passes. Which one each of them sends is set in the PBX; clients get both,
+ *                     where no privacy is asked for.
  *   client_address    none reads the form we give; FreeSWITCH's X-AUTH-IP is an address alone.
  *   transport         in our URIs is that of the connection (proxy/rewrite.c).
- *   probes            any answer to OPTIONS will do, a challenge (Asterisk) as well as 200. */
+ *   probe             any answer to OPTIONS will do. */
 #include <string.h>
 
 #include "conf/internal.h"
@@ -27,24 +28,32 @@ const struct profile_value conf_profile_values[] = {
      * its caller is told 500. 480 is 19, no answer: DIALSTATUS NOANSWER, and where another contact
      * is busy Dial() doesn't say so (app_dial.c, handle_cause()). 502 is 27, which Q.850 has for a
      * destination that is off line: DIALSTATUS CHANUNAVAIL, "not currently reachable". */
-    {CONF_ASTERISK, "flow_gone_status", "502", "cause 27, DIALSTATUS CHANUNAVAIL"},
+    {CONF_ASTERISK, NULL, "flow_gone_status", "502", "cause 27, DIALSTATUS CHANUNAVAIL"},
+
+    /* res_pjsip/pjsip_distributor.c, endpoint_lookup(): each OPTIONS of one who is no endpoint is a
+     * NOTICE, "No matching endpoint found". fail2ban's filter for Asterisk counts those, and would
+     * ban sipward and so everybody. Requests tell how a backend is, too. */
+    {CONF_ASTERISK, "probe", "interval", "0", "each is logged as an intruder's, for fail2ban"},
 
     /* etc/kamailio.cfg has use_path=1 since 5.4. With outbound_mode a REGISTER without a Path of
      * the edge loses its reg-id (registrar/save.c), so one client's flows are no longer one. 430 is
      * known to Kamailio: outbound's t_check_status("403|430") forgets the contact. */
-    {CONF_KAMAILIO, "contact", "path", "its registrar keeps Path, and outbound needs it"},
+    {CONF_KAMAILIO, NULL, "contact", "path", "its registrar keeps Path, and outbound needs it"},
 
     /* 3CX's support lists the answers at which it goes on to the next route: many from 400 to 487,
      * 500 to 505, 513, 603 to 606. 430 is not among them, 480 is. */
-    {CONF_3CX, "flow_gone_status", "480", "430 is not among the answers that 3CX goes on at"},
+    {CONF_3CX, NULL, "flow_gone_status", "480", "430 is not among the answers that 3CX goes on at"},
     {0}
 };
 /* clang-format on */
 
 const struct profile_value *conf_profile_value(enum conf_profile profile, const struct key *key)
 {
-    for (const struct profile_value *row = conf_profile_values; row->key; row++)
-        if (row->profile == profile && conf_key_find(conf_schema, row->key) == key)
+    for (const struct profile_value *row = conf_profile_values; row->key; row++) {
+        const struct key *keys =
+            row->map ? conf_key_find(conf_schema, row->map)->keys : conf_schema;
+        if (row->profile == profile && conf_key_find(keys, row->key) == key)
             return row;
+    }
     return NULL;
 }

@@ -234,3 +234,9 @@ def test_client_that_is_gone_is_known_by_its_pings(pbx):  # R7 refused
     alice.client.ack_failure(alice.invite, answer)
     assert answer.status == 404
     net.until(lambda: pbx.dialled() == [("CHANUNAVAIL", "3")], "the dialplan is told")
+
+
+def test_asterisk_sees_no_intruder(pbx):  # B2
+    """A probe would be one, of sipward: and all of these tests' calls and registrations were none."""
+    Phone(pbx, "alice")
+    assert "No matching endpoint found" not in pbx.process.output()

@@ -4,8 +4,11 @@
  * that very element (RFC 3261 11), so a proxy answers it itself; with Max-Forwards 0 it would have
  * to answer as well, but a 483, which logs and intrusion detection take for a loop.
  *
- * One worker probes for all. What has been silent, or is down, is asked again after a second; what
- * stays down ever less often, up to the interval. All times are a quarter more or less. */
+ * One worker probes for all. A backend that is the only one is asked until it has answered, and
+ * then only while it is down: there is nowhere else to go, requests tell that it is silent, and
+ * some PBXs write a warning for each OPTIONS of who is no peer of theirs, which bans its address in
+ * the end (Asterisk and fail2ban). What has been silent, or is down, is asked again after a second;
+ * what stays down ever less often, up to the interval. All times are a quarter more or less. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -287,7 +290,8 @@ static void probe_send(struct probe *probe, uint64_t now)
 static void probe_see(struct probe *probe, const struct endpoint *endpoint, uint64_t now)
 {
     struct proxy *proxy = probe->probes->proxy;
-    bool down = health_state(proxy->options.health, endpoint->slot) == HEALTH_DOWN;
+    enum health_state state = health_state(proxy->options.health, endpoint->slot);
+    bool down = state == HEALTH_DOWN;
 
     if (!probe->known || !core_addr_eq(&probe->addr, &endpoint->addr)) {
         probe_drop(probe);
@@ -309,6 +313,8 @@ static void probe_see(struct probe *probe, const struct endpoint *endpoint, uint
         return;
     if (probe->client)
         probe_bad(probe, "probes without an answer", now);
+    else if (state == HEALTH_UP && !has_another(proxy, endpoint->slot))
+        probe->due = now + AGAIN_MS;
     else
         probe_send(probe, now);
 }

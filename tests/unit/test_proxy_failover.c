@@ -712,6 +712,32 @@ static void one_that_was_refused_is_asked_soon(void **state) /* B2 */
     assert_int_equal(state_of(SECOND), HEALTH_UP);
 }
 
+/* Asterisk warns of each OPTIONS of who is no endpoint of its, and fail2ban counts the warnings. */
+static void one_alone_is_asked_only_until_it_answers_and_while_it_is_down(void **state) /* B2, B4 */
+{
+    (void)state;
+    edge_backends(&edge, 1);
+    health_forget(&edge.health, FIRST);
+    edge_wait(&edge, 700);
+    assert_int_equal(got_count(FIRST, "OPTIONS"), 1);
+    answer(FIRST, "OPTIONS", "401 Unauthorized", NULL);
+    assert_int_equal(state_of(FIRST), HEALTH_UP);
+    inbox_take(&edge.core);
+    edge_wait(&edge, 600000);
+    assert_int_equal(edge.core.count, 0);
+
+    alice = edge_client(&edge, 0, "TLS");
+    request("MESSAGE");
+    refuse(FIRST);
+    assert_int_equal(state_of(FIRST), HEALTH_DOWN);
+    probes_run(2 * 1250 + 1100, 1, "401 Unauthorized");
+    assert_int_equal(state_of(FIRST), HEALTH_UP);
+    inbox_take(&edge.core);
+    edge_wait(&edge, 600000);
+    assert_int_equal(edge.core.count, 0);
+    edge_hang_up(alice);
+}
+
 static void what_leaves_the_view_is_not_asked(void **state) /* B1, B2 */
 {
     (void)state;
@@ -851,6 +877,7 @@ int main(void)
         PROBES(silence_makes_it_down_and_two_answers_up),
         PROBES(a_503_is_no_life),
         PROBES(one_that_was_refused_is_asked_soon),
+        PROBES(one_alone_is_asked_only_until_it_answers_and_while_it_is_down),
         PROBES(what_leaves_the_view_is_not_asked),
         cmocka_unit_test(nothing_is_answered_twice_whatever_the_order),
     };

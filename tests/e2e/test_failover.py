@@ -16,7 +16,7 @@ from harness.crowd import Phone
 from harness.ends import Dialog, establish, hang_up
 from harness.kamailio import Kamailio
 
-PHONES = 45
+PHONES = 200
 PROBES = "probe: {interval: 1, timeout: 1, down_after: 2, up_after: 2}\n"
 LONG = 40.0  # 64*T1 and some more
 

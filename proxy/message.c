@@ -261,16 +261,18 @@ static void content_length_read(struct scan *scan, struct str value)
 /* The branch, which transactions are told apart by: one, and as plain as a token. */
 static bool branch_read(struct str params, struct str *branch)
 {
-    struct str name, value, found = {NULL, 0};
+    struct str name, value;
+    bool found = false;
 
+    *branch = (struct str){NULL, 0};
     while (sip_param_next(&params, &name, &value)) {
         if (!str_eq_nocase(name, STR("branch")))
             continue;
-        if (found.p || text_has_any(value, " \t\""))
+        if (found || text_has_any(value, " \t\"")) /* also behind one without a value */
             return false;
-        found = value;
+        found = true;
+        *branch = value;
     }
-    *branch = found;
     return true;
 }
 

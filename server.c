@@ -9,11 +9,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "address.h"
 #include "core_view.h"
 #include "proxy/log.h"
 #include "proxy/registrar.h"
 #include "proxy/value.h"
+#include "tls/listener.h"
 #include "wheel.h"
 #include "worker.h"
 
@@ -129,12 +129,10 @@ static int listeners_probe(const struct conf *conf)
 
     for (unsigned i = 0; i < conf->listener_count; i++) {
         const struct conf_listener *listener = &conf->listeners[i];
-        int err = address_probe(SOCK_STREAM, &listener->address.sa, listener->any);
+        int err = listener_probe(listener);
         char text[CORE_ADDR_TEXT];
 
-        if (!err || (err == -EAFNOSUPPORT && listener->any))
-            continue; /* no IPv6 here: the listener takes IPv4 then */
-        if (err == -EADDRNOTAVAIL && listener->any)
+        if (!err)
             continue;
         listener_text(listener, text);
         fprintf(stderr, "%s:%d: listen: %s %s: %s%s%s\n", conf->path, listener->line,

@@ -186,11 +186,6 @@ const char *flow_name(const struct flow *flow)
     return flow->name;
 }
 
-struct str flow_peer(const struct flow *flow)
-{
-    return str_of(flow->peer);
-}
-
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)
 {
     const struct flow_slot *slot;

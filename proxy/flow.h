@@ -45,4 +45,3 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
 void flow_close(struct flow *flow, const char *reason, uint64_t now);
 
 const char *flow_name(const struct flow *flow); /* "2.17": worker and slot, for the log */
-struct str flow_peer(const struct flow *flow);  /* "192.0.2.7:50123" */

@@ -359,8 +359,3 @@ const struct proxy_counters *proxy_counters(const struct proxy *proxy)
 {
     return &proxy->counters;
 }
-
-const struct conf *proxy_conf(const struct proxy *proxy)
-{
-    return proxy->conf;
-}

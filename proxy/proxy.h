@@ -95,4 +95,3 @@ struct proxy_sizes {
     size_t transactions; /* those too that only wait for retransmissions */
 };
 struct proxy_sizes proxy_sizes(const struct proxy *proxy);
-const struct conf *proxy_conf(const struct proxy *proxy);

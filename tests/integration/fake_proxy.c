@@ -71,11 +71,6 @@ const char *flow_name(const struct flow *flow)
     return "0.0";
 }
 
-struct str flow_peer(const struct flow *flow)
-{
-    return str_of(flow->proxy->peer);
-}
-
 static void flood(struct flow *flow, unsigned count)
 {
     char message[1001];

@@ -149,7 +149,8 @@ bool forward_move(struct forward *forward, const char *reason, uint64_t now)
         return true;
     }
     tries_end(forward);
-    forward_answer(forward, status, target.why, STR("Retry-After: 5\r\n"), now);
+    forward_answer(forward, status, target.why, status == 503 ? STR("Retry-After: 5\r\n") : STR(""),
+                   now);
     return true;
 }
 

@@ -13,6 +13,7 @@
 #include "proxy/log.h"
 #include "proxy/registrar.h"
 #include "proxy/value.h"
+#include "reports.h"
 #include "tls/listener.h"
 #include "wheel.h"
 #include "worker.h"
@@ -39,7 +40,9 @@ struct server {
     uv_signal_t signals[4];
     struct wheel wheel;
     struct registrar *registrar;
-    bool stopping, ending, reporting;
+    struct asks *asks;
+    struct reports *reports;
+    bool serving, stopping, ending;
     uint64_t stopping_since; /* of the loop clock */
     struct worker_totals totals;
 };
@@ -256,45 +259,13 @@ static bool workers_all(const struct server *server, enum worker_state state)
     return true;
 }
 
-static void totals_add(struct worker_totals *sum, const struct worker_totals *more)
-{
-    sum->proxy.requests_access += more->proxy.requests_access;
-    sum->proxy.requests_core += more->proxy.requests_core;
-    sum->proxy.responses_access += more->proxy.responses_access;
-    sum->proxy.responses_core += more->proxy.responses_core;
-    sum->proxy.rejected += more->proxy.rejected;
-    sum->proxy.dropped_broken += more->proxy.dropped_broken;
-    sum->proxy.dropped_stray += more->proxy.dropped_stray;
-    sum->proxy.dropped_foreign += more->proxy.dropped_foreign;
-    sum->proxy.tokens_refused += more->proxy.tokens_refused;
-    sum->proxy.flows_opened += more->proxy.flows_opened;
-    sum->proxy.flows_closed += more->proxy.flows_closed;
-    sum->core_received += more->core_received;
-    sum->core_sent += more->core_sent;
-    sum->core_dropped += more->core_dropped;
-    sum->mailbox_dropped += more->mailbox_dropped;
-    sum->sizes.flows += more->sizes.flows;
-    sum->sizes.requests += more->sizes.requests;
-    sum->sizes.transactions += more->sizes.transactions;
-    sum->timers += more->timers;
-    sum->proxy.tcp_by_udp += more->proxy.tcp_by_udp;
-    sum->proxy.moved += more->proxy.moved;
-    sum->tcp.received += more->tcp.received;
-    sum->tcp.sent += more->tcp.sent;
-    sum->tcp.opened += more->tcp.opened;
-    sum->tcp.accepted += more->tcp.accepted;
-    sum->tcp.refused += more->tcp.refused;
-    sum->tcp.failed += more->tcp.failed;
-    sum->tcp.send_dropped += more->tcp.send_dropped;
-}
-
 static void workers_join(struct server *server)
 {
     for (unsigned i = 0; i < server->conf->workers; i++) {
         struct worker_totals totals = {0};
 
         worker_destroy(&server->workers[i], &totals);
-        totals_add(&server->totals, &totals);
+        worker_totals_add(&server->totals, &totals);
     }
 }
 
@@ -305,81 +276,41 @@ static void workers_end(struct server *server)
             worker_end(server->workers[i]);
 }
 
-/* How many backends' addresses are up and down, and which are down; "-": none. */
-struct backends_seen {
-    unsigned up, down;
-    char names[512];
-};
+/* ---- what there is at a moment ---- */
 
-static void backends_see(const struct server *server, uint64_t now, struct backends_seen *seen)
+static void report_fill(void *context, struct report *report)
 {
-    const struct core_view *view = server->views ? core_views_now(server->views) : NULL;
-    char text[CORE_ADDR_TEXT];
-    size_t len = 0;
+    struct server *server = context;
 
-    *seen = (struct backends_seen){.names = "-"};
-    for (unsigned i = 0; view && i < view->endpoint_count; i++) {
-        const struct endpoint *endpoint = &view->endpoints[i];
-
-        if (endpoint->retired)
-            continue;
-        if (health_usable(&server->health, endpoint->slot, now)) {
-            seen->up++;
-            continue;
-        }
-        seen->down++;
-        core_addr_text(&endpoint->addr, text);
-        if (len + strlen(text) + 2 < sizeof(seen->names))
-            len += (size_t)snprintf(seen->names + len, sizeof(seen->names) - len, "%s%s",
-                                    len ? "," : "", text);
-    }
+    report->phase = server->stopping  ? REPORT_DRAINING
+                    : server->serving ? REPORT_SERVING
+                                      : REPORT_STARTING;
+    report->now = uv_now(&server->loop);
+    report->conf = server->conf;
+    report->view = server->views ? core_views_now(server->views) : NULL;
+    report->health = &server->health;
+    report->connections = atomic_load(&server->shared.connections);
+    if (!server->registrar)
+        return;
+    report->bindings = registrar_bindings(server->registrar);
+    report->sum.sizes.transactions += registrar_transactions(server->registrar);
+    report->sum.timers += timers_count(server->wheel.timers);
 }
 
-/* What there is now, then what there was since the start. */
-static void log_totals(const struct server *server, const char *what, unsigned connections,
-                       size_t bindings, const struct worker_totals *totals)
+static int reports_start(struct server *server)
 {
-    const struct proxy_counters *proxy = &totals->proxy;
-    struct backends_seen backends;
+    struct reports_options options = {.fill = report_fill, .context = server};
+    int err = asks_open(&server->loop, server->workers, server->conf->workers, &server->asks);
 
-    backends_see(server, uv_now(&server->loop), &backends);
-    const struct log_field fields[] = {
-        LOG_NUMBER("connections", connections),
-        LOG_NUMBER("flows", (int64_t)totals->sizes.flows),
-        LOG_NUMBER("requests", (int64_t)totals->sizes.requests),
-        LOG_NUMBER("transactions", (int64_t)totals->sizes.transactions),
-        LOG_NUMBER("timers", (int64_t)totals->timers),
-        LOG_NUMBER("bindings", (int64_t)bindings),
-        LOG_NUMBER("backends-up", backends.up),
-        LOG_NUMBER("backends-down", backends.down),
-        LOG_TEXT("down", str_of(backends.names)),
-        LOG_NUMBER("flows-opened", (int64_t)proxy->flows_opened),
-        LOG_NUMBER("requests-access", (int64_t)proxy->requests_access),
-        LOG_NUMBER("requests-core", (int64_t)proxy->requests_core),
-        LOG_NUMBER("responses-access", (int64_t)proxy->responses_access),
-        LOG_NUMBER("responses-core", (int64_t)proxy->responses_core),
-        LOG_NUMBER("rejected", (int64_t)proxy->rejected),
-        LOG_NUMBER("broken", (int64_t)proxy->dropped_broken),
-        LOG_NUMBER("stray", (int64_t)proxy->dropped_stray),
-        LOG_NUMBER("foreign", (int64_t)proxy->dropped_foreign),
-        LOG_NUMBER("tokens-refused", (int64_t)proxy->tokens_refused),
-        LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
-        LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),
-        LOG_NUMBER("datagrams-dropped", (int64_t)totals->core_dropped),
-        LOG_NUMBER("moved", (int64_t)proxy->moved),
-        LOG_NUMBER("tcp-by-udp", (int64_t)proxy->tcp_by_udp),
-        LOG_NUMBER("tcp-received", (int64_t)totals->tcp.received),
-        LOG_NUMBER("tcp-sent", (int64_t)totals->tcp.sent),
-        LOG_NUMBER("tcp-opened", (int64_t)totals->tcp.opened),
-        LOG_NUMBER("tcp-accepted", (int64_t)totals->tcp.accepted),
-        LOG_NUMBER("tcp-refused", (int64_t)totals->tcp.refused),
-        LOG_NUMBER("tcp-failed", (int64_t)totals->tcp.failed),
-        LOG_NUMBER("tcp-dropped", (int64_t)totals->tcp.send_dropped),
-        LOG_NUMBER("handover-dropped", (int64_t)totals->mailbox_dropped),
-        {0},
-    };
+    options.asks = server->asks;
+    return err ? err : reports_open(&options, &server->reports);
+}
 
-    log_write(LOG_INFO, what, fields);
+/* Workers are about to end: they are asked no more. */
+static void reports_end(struct server *server)
+{
+    asks_close(&server->asks);
+    reports_close(&server->reports);
 }
 
 /* ---- the main loop ---- */
@@ -387,6 +318,7 @@ static void log_totals(const struct server *server, const char *what, unsigned c
 static void loop_handles_close(struct server *server)
 {
     core_views_close(&server->views);
+    reports_end(server);
     registrar_close(server);
     mailbox_close(&server->shared.registrar);
     uv_close((uv_handle_t *)&server->changed, NULL);
@@ -394,37 +326,19 @@ static void loop_handles_close(struct server *server)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
 }
 
-/* Have all workers said what they have? */
-static void report_look(struct server *server)
+static void status(void *context, const struct report *report)
 {
-    struct worker_totals sum = {0}, totals;
-    size_t bindings = 0;
-
-    for (unsigned i = 0; i < server->conf->workers; i++) {
-        if (!worker_reported(server->workers[i], &totals))
-            return;
-        totals_add(&sum, &totals);
-    }
-    server->reporting = false;
-    if (server->registrar) {
-        bindings = registrar_bindings(server->registrar);
-        sum.sizes.transactions += registrar_transactions(server->registrar);
-        sum.timers += timers_count(server->wheel.timers);
-    }
-    /* asked for, so whatever log_level says */
-    log_totals(server, "status", atomic_load(&server->shared.connections), bindings, &sum);
+    (void)context;
+    report_log(report, "status");
 }
 
 static void report(uv_signal_t *handle, int signum)
 {
-    struct server *server = handle->data;
+    const struct server *server = handle->data;
 
     (void)signum;
-    if (server->stopping)
-        return;
-    server->reporting = true;
-    for (unsigned i = 0; i < server->conf->workers; i++)
-        worker_report(server->workers[i]);
+    if (!server->stopping && reports_ask(server->reports, status, NULL))
+        log_event(LOG_ERROR, "no memory for the status");
 }
 
 /* A worker went on. All of them idle: nobody posts any more, so they can end. */
@@ -432,10 +346,11 @@ static void worker_changed(uv_async_t *changed)
 {
     struct server *server = changed->data;
 
-    if (server->reporting && !server->ending)
-        report_look(server);
+    if (server->asks)
+        asks_look(server->asks);
     if (server->stopping && !server->ending && workers_all(server, WORKER_IDLE)) {
         server->ending = true;
+        reports_end(server);
         registrar_close(server);
         workers_end(server);
     } else if (server->ending && workers_all(server, WORKER_ENDED)) {
@@ -601,6 +516,8 @@ static int serve(struct server *server)
     if (!err) {
         err = registrar_open(server);
         if (!err)
+            err = reports_start(server);
+        if (!err)
             err = signals_start(server);
         if (err)
             fprintf(stderr, "can't start: %s\n", strerror(-err));
@@ -617,10 +534,15 @@ static int serve(struct server *server)
     log_start(server);
     for (unsigned i = 0; i < server->conf->workers; i++)
         worker_run(server->workers[i]);
+    server->serving = true;
     log_event(LOG_INFO, "sipward is ready");
     uv_run(&server->loop, UV_RUN_DEFAULT);
-    if (log_enabled(LOG_INFO))
-        log_totals(server, "stopped", atomic_load(&server->shared.connections), 0, &server->totals);
+    if (log_enabled(LOG_INFO)) {
+        struct report report = {.sum = server->totals};
+
+        report_fill(server, &report);
+        report_log(&report, "stopped");
+    }
     return 0;
 }
 

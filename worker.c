@@ -32,8 +32,7 @@ struct worker {
     _Atomic enum worker_state state;
     _Atomic enum command command;
     _Atomic(const struct core_view *) view; /* a new one, with its reference; NULL: taken */
-    atomic_bool report;                     /* wanted; `reported` is the worker's while it is set */
-    struct worker_totals reported;          /* the main thread's else */
+    _Atomic(struct worker_ask *) asks;      /* not yet seen, the last one first */
     struct worker_totals totals;            /* read after the thread's return */
 
     /* The thread's own from here on. */
@@ -400,7 +399,7 @@ static void listeners_close(struct worker *worker)
             listener_close(&worker->listeners[i]);
 }
 
-static void totals_take(const struct worker *worker, struct worker_totals *totals)
+void worker_totals(const struct worker *worker, struct worker_totals *totals)
 {
     const struct core_udp *const udp[] = {worker->udp4, worker->udp6};
 
@@ -429,7 +428,7 @@ static void totals_take(const struct worker *worker, struct worker_totals *total
 static void be_quiet(struct worker *worker)
 {
     worker->quiet = true;
-    totals_take(worker, &worker->totals);
+    worker_totals(worker, &worker->totals);
     core_udp_close(&worker->udp4);
     core_udp_close(&worker->udp6);
     core_tcp_close(&worker->tcp);
@@ -502,15 +501,30 @@ static void view_take(struct worker *worker)
     core_view_unref(&view);
 }
 
+/* `by` NULL: nobody is there any more who could. */
+static void asks_answer(struct worker *worker, struct worker *by)
+{
+    struct worker_ask *ask = atomic_exchange(&worker->asks, NULL), *first = NULL, *next;
+
+    for (; ask; ask = next) {
+        next = ask->next;
+        ask->next = first;
+        first = ask;
+    }
+    for (ask = first; ask; ask = next) {
+        next = ask->next; /* it may be gone once it is answered */
+        ask->answer(ask, by);
+    }
+}
+
 static void control_received(uv_async_t *control)
 {
     struct worker *worker = control->data;
 
     view_take(worker);
 
-    if (atomic_load(&worker->report)) {
-        totals_take(worker, &worker->reported);
-        atomic_store(&worker->report, false);
+    if (atomic_load(&worker->asks)) {
+        asks_answer(worker, worker);
         uv_async_send(worker->shared->changed);
     }
     switch (atomic_exchange(&worker->command, COMMAND_NONE)) {
@@ -611,18 +625,12 @@ void worker_stop(struct worker *worker)
     uv_async_send(&worker->control);
 }
 
-void worker_report(struct worker *worker)
+void worker_ask(struct worker *worker, struct worker_ask *ask)
 {
-    atomic_store(&worker->report, true);
+    ask->next = atomic_load(&worker->asks);
+    while (!atomic_compare_exchange_weak(&worker->asks, &ask->next, ask))
+        ;
     uv_async_send(&worker->control);
-}
-
-bool worker_reported(const struct worker *worker, struct worker_totals *totals)
-{
-    if (atomic_load(&worker->report))
-        return false;
-    *totals = worker->reported;
-    return true;
 }
 
 void worker_end(struct worker *worker)
@@ -662,6 +670,7 @@ void worker_destroy(struct worker **worker, struct worker_totals *totals)
     uv_thread_join(&(*worker)->thread);
     view = atomic_load(&(*worker)->view);
     core_view_unref(&view);
+    asks_answer(*worker, NULL);
     if (totals)
         *totals = (*worker)->totals;
     uv_sem_destroy(&(*worker)->go);

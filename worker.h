@@ -12,8 +12,8 @@
 
 #include <uv.h>
 
+#include "admin/report.h"
 #include "mailbox.h"
-#include "proxy/core_tcp.h"
 #include "proxy/proxy.h"
 #include "tls/certificate.h"
 
@@ -45,12 +45,12 @@ enum worker_state {
     WORKER_ENDED, /* the thread is about to return */
 };
 
-struct worker_totals {
-    struct proxy_counters proxy;
-    uint64_t core_received, core_sent, core_dropped, mailbox_dropped;
-    struct core_tcp_counters tcp;
-    struct proxy_sizes sizes;
-    size_t timers; /* running */
+/* A question to a worker, part of what whoever asks keeps until it is answered. */
+struct worker_ask {
+    /* On the worker's thread, in the order of questions; or on the main thread's with NULL, where
+     * the worker ended before. */
+    void (*answer)(struct worker_ask *ask, struct worker *worker);
+    struct worker_ask *next; /* the worker's */
 };
 
 int worker_start(struct worker_shared *shared, unsigned number, struct worker **out);
@@ -59,10 +59,10 @@ enum worker_state worker_wait(struct worker *worker, const char **errors);
 void worker_run(struct worker *worker);
 /* Begin to stop: no new connections or requests, and an end to the open ones within their time. */
 void worker_stop(struct worker *worker);
-/* Ask for its totals of this moment: told like a change of state. */
-void worker_report(struct worker *worker);
-/* false: they have not come yet. */
-bool worker_reported(const struct worker *worker, struct worker_totals *totals);
+/* Ask it something, before worker_end(): that it has answered is told like a change of state. */
+void worker_ask(struct worker *worker, struct worker_ask *ask);
+/* On the worker's thread: its totals of this moment. */
+void worker_totals(const struct worker *worker, struct worker_totals *totals);
 void worker_end(struct worker *worker); /* of an idle one, or one that never ran */
 enum worker_state worker_state(const struct worker *worker);
 /* The core side has changed: told to the worker's loop, which takes a reference of its own. */

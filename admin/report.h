@@ -1,0 +1,39 @@
+/* A report: what sipward knows of itself at one moment, from which the status line of the log and
+ * the pages of the admin side are made.
+ *
+ * Ownership: everything is borrowed, for as long as the page that is given it runs.
+ * Threads:   the main thread's; worker_totals are copies.
+ * Units:     milliseconds of uv_now(), which all loops of a process share. */
+#pragma once
+
+#include "conf/conf.h"
+#include "proxy/backends.h"
+#include "proxy/core_tcp.h"
+#include "proxy/proxy.h"
+
+/* What one worker has counted, or all of them together. */
+struct worker_totals {
+    struct proxy_counters proxy;
+    uint64_t core_received, core_sent, core_dropped, mailbox_dropped;
+    struct core_tcp_counters tcp;
+    struct proxy_sizes sizes;
+    size_t timers; /* running */
+};
+
+void worker_totals_add(struct worker_totals *sum, const struct worker_totals *more);
+
+enum report_phase { REPORT_STARTING, REPORT_SERVING, REPORT_DRAINING };
+
+struct report {
+    enum report_phase phase;
+    uint64_t now;
+    const struct conf *conf;
+    const struct core_view *view; /* NULL: stopped */
+    const struct health *health;
+    unsigned connections;
+    size_t bindings; /* of the embedded registrar */
+    unsigned worker_count;
+    bool responding[CONF_WORKERS_MAX]; /* whether that worker answered within the second */
+    struct worker_totals sum; /* of all workers, of one that didn't answer what it said last; and
+                                 of the embedded registrar */
+};

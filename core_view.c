@@ -50,8 +50,8 @@ static void mistake(struct core_views *views, int line, const char *format, ...)
     va_end(args);
     views->mistaken = true;
     if (views->errors && line)
-        fprintf(views->errors, "%s:%d: %s\n", views->options.conf->path, line, text);
-    else if (views->errors)
+        conf_place_print(views->options.conf->path, line, views->errors);
+    if (views->errors)
         fprintf(views->errors, "%s\n", text);
     else if (!views->told)
         log_event(LOG_ERROR, "core side", LOG_TEXT("reason", str_of(text)));

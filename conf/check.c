@@ -177,9 +177,20 @@ static void keys_join(const struct key *keys, const char *first, const char *bet
             (size_t)snprintf(text + used, size - used, "%s%s", used ? between : first, keys->name);
 }
 
+/* The farthest that a word is meant to be another. */
+static unsigned distance_max(const char *word)
+{
+    return 1 + (unsigned)strlen(word) / 6;
+}
+
+bool conf_word_near(const char *meant, const char *word)
+{
+    return distance(meant, word) <= distance_max(meant);
+}
+
 static const struct key *key_nearest(const struct key *keys, const char *name)
 {
-    unsigned best_distance = 1 + (unsigned)strlen(name) / 6, d;
+    unsigned best_distance = distance_max(name), d;
     const struct key *best = NULL;
 
     for (; keys->name; keys++) {
@@ -404,6 +415,7 @@ static void map_check(struct check *check, const yaml_node_t *map, const struct 
                       const char *path)
 {
     char key_path[PATH_SIZE], right[512];
+    const char *variable;
 
     if (map->type != YAML_MAPPING_NODE || !tag_is_plain(map)) {
         keys_join(keys, "a mapping, {KEY: VALUE, ...}, of ", ", ", right, sizeof(right));
@@ -418,8 +430,11 @@ static void map_check(struct check *check, const yaml_node_t *map, const struct 
         if (!key->required || conf_node(check->document, map, key->name))
             continue;
         path_key(key_path, path, key->name);
-        conf_mistake(check->mistakes, conf_node_line(map), "%s: is missing: %s", key_path,
-                     key->text ? key->text->right : key->help);
+        variable = conf_variable_of(key, ~0U);
+        conf_mistake(check->mistakes, conf_node_line(map), "%s: is missing: %s%s%s", key_path,
+                     key->text ? key->text->right : key->help,
+                     variable ? "; or set the environment variable " : "",
+                     variable ? variable : "");
     }
 }
 
@@ -583,7 +598,8 @@ static void certificates_check(struct check *check, const yaml_node_t *root, boo
     if (needed && !one && !list_count(more))
         conf_mistake(check->mistakes, conf_node_line(root),
                      "certificate: is missing: {chain: FILE, key: FILE}, as tls and wss listeners "
-                     "need one");
+                     "need one; or set the environment variables SIPWARD_CERTIFICATE_CHAIN and "
+                     "SIPWARD_CERTIFICATE_KEY");
 }
 
 /* sipward's own core address: on one machine with the PBX both want port 5060. */
@@ -691,7 +707,8 @@ static void users_check(struct check *check, const yaml_node_t *root)
     if (!list_count(backends) && !list_count(users))
         conf_mistake(check->mistakes, conf_node_line(root),
                      "backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`, for "
-                     "sipward's own registrar");
+                     "sipward's own registrar; or set the environment variable "
+                     "SIPWARD_BACKENDS");
     if (list_count(backends) && list_count(users))
         wrong(check, users, false, "users",
               "not there beside `backends`: they are of sipward's own registrar, which serves only "

@@ -405,6 +405,7 @@ static int conf_make(struct loaded *loaded, const char *path, yaml_document_t *d
     conf->path = strdup(path);
     if (!conf->path)
         return -ENOMEM;
+    loaded->by_environment = conf_variables_set();
     err = presets_fill(document, yaml_document_get_root_node(document), conf_schema, loaded);
     if (!err)
         err = host_canonical(&conf->domain);
@@ -526,22 +527,34 @@ static int depth_check(const char *bytes, size_t len, struct mistakes *mistakes)
     return 0;
 }
 
+/* What the environment says goes into a document. An empty one (*empty) lacks all keys but those.
+ */
+static int document_complete(yaml_document_t *document, struct mistakes *mistakes, bool *empty)
+{
+    *empty = !yaml_document_get_root_node(document);
+    if (*empty && !yaml_document_add_mapping(document, NULL, YAML_ANY_MAPPING_STYLE))
+        return -ENOMEM;
+    return conf_environment_put(document, mistakes);
+}
+
 /* The one document of a file, checked. The caller deletes *document, whatever comes back. */
 static int document_check(yaml_parser_t *parser, struct mistakes *mistakes,
                           yaml_document_t *document)
 {
     yaml_document_t second;
+    bool empty;
+    int err;
 
     if (!yaml_parser_load(parser, document))
         return parser_mistake(parser, mistakes);
-    if (!yaml_document_get_root_node(document)) { /* an empty file: all keys are missing */
-        if (!yaml_document_add_mapping(document, NULL, YAML_ANY_MAPPING_STYLE))
-            return -ENOMEM;
-        conf_check(document, mistakes);
-        return 0;
-    }
+    err = document_complete(document, mistakes, &empty);
+    if (err)
+        return err;
+    conf_environment_check(mistakes);
     conf_check(document, mistakes);
 
+    if (empty)
+        return 0;
     if (!yaml_parser_load(parser, &second))
         return parser_mistake(parser, mistakes);
     if (yaml_document_get_root_node(&second))
@@ -551,6 +564,40 @@ static int document_check(yaml_parser_t *parser, struct mistakes *mistakes,
     return 0;
 }
 
+/* The file's text with what the environment says, for libcyaml, which reads texts only. The caller
+ * frees it. */
+static int text_complete(const char *bytes, size_t len, char **out, size_t *out_len)
+{
+    struct mistakes mistakes = {0}; /* none: it was checked */
+    FILE *stream = open_memstream(out, out_len);
+    yaml_document_t document = {0};
+    yaml_emitter_t emitter;
+    yaml_parser_t parser;
+    bool good, empty;
+
+    if (!stream)
+        return -ENOMEM;
+    good = yaml_parser_initialize(&parser);
+    if (good) {
+        yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, len);
+        good = yaml_parser_load(&parser, &document) &&
+               !document_complete(&document, &mistakes, &empty);
+        yaml_parser_delete(&parser);
+    }
+    if (good && yaml_emitter_initialize(&emitter)) {
+        yaml_emitter_set_output_file(&emitter, stream);
+        good = yaml_emitter_dump(&emitter, &document); /* and deletes it */
+        yaml_emitter_delete(&emitter);
+    } else {
+        good = false;
+        yaml_document_delete(&document);
+    }
+    if (!fclose(stream) && good)
+        return 0;
+    free(*out);
+    return -ENOMEM;
+}
+
 static int conf_load_checked(const char *path, const char *bytes, size_t len,
                              yaml_document_t *document, struct conf **out)
 {
@@ -558,10 +605,18 @@ static int conf_load_checked(const char *path, const char *bytes, size_t len,
     cyaml_data_t *data = NULL;
     struct conf *conf;
     cyaml_err_t result;
+    char *complete = NULL;
     int err;
 
+    if (conf_variables_set()) {
+        err = text_complete(bytes, len, &complete, &len);
+        if (err)
+            return err;
+    }
     schema_make(&schema);
-    result = cyaml_load_data((const uint8_t *)bytes, len, &cyaml, &schema.root, &data, NULL);
+    result = cyaml_load_data((const uint8_t *)(complete ? complete : bytes), len, &cyaml,
+                             &schema.root, &data, NULL);
+    free(complete);
     if (result == CYAML_ERR_OOM)
         return -ENOMEM;
     if (result != CYAML_OK || !data)

@@ -4,6 +4,8 @@
  *            keys have their defaults filled in: readers never see "unset" but where said here.
  * Threads:   immutable once loaded.
  * Units:     seconds are in _s, milliseconds in _ms, bytes in _bytes or said at the key.
+ *            Lines are those of the file, and negative where a variable gave the thing: see
+ *            conf_place_print().
  * Errors:    conf_load() reports every mistake in the file, in the order of lines. */
 #pragma once
 
@@ -190,12 +192,15 @@ struct conf {
     bool log_json;
 };
 
-/* Read and check a file. 0: *out is complete. -EINVAL: mistakes in it, each reported as
- * one line on `errors`: "FILE:LINE: key: 'value' is wrong: what would be right". -ENOENT, -EACCES,
- * -EFBIG, ...: the file can't be read; reported too. -ENOMEM. */
+/* Read and check a file, and the environment variables that win over it (README.md). 0: *out is
+ * complete. -EINVAL: mistakes in it, each reported as one line on `errors`: "FILE:LINE: key:
+ * 'value' is wrong: what would be right", or with a variable's name in the place of FILE:LINE.
+ * -ENOENT, -EACCES, -EFBIG, ...: the file can't be read; reported too. -ENOMEM. */
 int conf_load(const char *path, FILE *errors, struct conf **out);
 void conf_free(struct conf **conf); /* a NULL *conf is fine */
 bool conf_network_has(const struct conf_network *network, const struct sockaddr *address);
+/* How a message about a line begins: "FILE:LINE: ", or "VARIABLE: " for what that gave. */
+void conf_place_print(const char *path, int line, FILE *out);
 /* What the file and the defaults came to, for `sipward check`: no secrets. */
 void conf_print(const struct conf *conf, FILE *out);
 /* Every key with its default and one line of help, from the schema: for the documents' test. */

@@ -58,6 +58,8 @@ struct key {
     const struct key *keys;        /* KEY_MAP, KEY_MAPS, KEY_ENTRIES */
 };
 
+struct mistakes;
+
 /* The file as libcyaml loads it. What needs no more reading is in `conf` at once; the rest is
  * what conf.c makes the other members of `conf` from. */
 struct loaded {
@@ -78,7 +80,8 @@ struct loaded {
     unsigned backend_count;
     char *client_ca;
     char *core;
-    unsigned by_profile; /* bit N: row N of conf_profile_values gave its key */
+    unsigned by_profile;     /* bit N: row N of conf_profile_values gave its key */
+    unsigned by_environment; /* as conf_variables_set() says it */
     char **token_keys;
     unsigned token_key_count;
 };
@@ -97,9 +100,17 @@ struct profile_value {
 extern const struct profile_value conf_profile_values[];
 const struct profile_value *conf_profile_value(enum conf_profile profile, const struct key *key);
 
+/* Environment variables, which win over the file (environment.c). A node that one gave has a
+ * negative line. */
+unsigned conf_variables_set(void);                                 /* one bit for each that is */
+const char *conf_variable_of(const struct key *key, unsigned set); /* that gave it, or NULL */
+const char *conf_variable_at(int line);                            /* NULL: it is one of the file */
+int conf_environment_put(yaml_document_t *document, struct mistakes *mistakes); /* -ENOMEM */
+void conf_environment_check(struct mistakes *mistakes); /* names that are nearly one of ours */
+
 /* The mistakes of one file, told in the order of their lines. */
 struct mistake {
-    int line;
+    int line; /* 0: its text says where; negative: of a variable */
     char *text;
 };
 struct mistakes {
@@ -117,6 +128,8 @@ void conf_mistakes_print(struct mistakes *mistakes, FILE *errors);
 void conf_mistakes_free(struct mistakes *mistakes);
 
 void conf_check(yaml_document_t *document, struct mistakes *mistakes);
+/* Whether one was meant to be the other: near in letters. */
+bool conf_word_near(const char *meant, const char *word);
 const yaml_node_t *conf_node(yaml_document_t *document, const yaml_node_t *map, const char *key);
 const char *conf_node_text(const yaml_node_t *node); /* NULL: no scalar, or none at all */
 /* HOST or HOST:PORT of an entry of `backends`, a text or a mapping, and its transport. NULL: it has

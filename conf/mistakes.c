@@ -44,9 +44,20 @@ void conf_wrong(struct mistakes *mistakes, int line, const char *key, const char
 
 void conf_mistakes_print(struct mistakes *mistakes, FILE *errors)
 {
-    for (size_t i = 0; i < mistakes->count; i++)
-        (void)fprintf(errors, "%s:%d: %s\n", mistakes->path, mistakes->list[i].line,
-                      mistakes->list[i].text);
+    for (size_t i = 0; i < mistakes->count; i++) {
+        const struct mistake *mistake = &mistakes->list[i];
+        if (mistake->line)
+            conf_place_print(mistakes->path, mistake->line, errors);
+        (void)fprintf(errors, "%s\n", mistake->text);
+    }
+}
+
+void conf_place_print(const char *path, int line, FILE *out)
+{
+    if (line < 0)
+        (void)fprintf(out, "%s: ", conf_variable_at(line));
+    else
+        (void)fprintf(out, "%s:%d: ", path, line);
 }
 
 void conf_mistakes_free(struct mistakes *mistakes)

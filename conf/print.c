@@ -43,6 +43,18 @@ static void text_print(const struct text_rule *rule, const char *text, FILE *out
     (void)fputc('"', out);
 }
 
+/* Why a key has a value that the file doesn't say. */
+static void reason_print(const struct key *key, const struct loaded *loaded, FILE *out)
+{
+    const struct profile_value *row = conf_profile_value(loaded->conf.profile, key);
+    const char *variable = conf_variable_of(key, loaded->by_environment);
+
+    if (variable)
+        (void)fprintf(out, " # by %s", variable);
+    if (row && loaded->by_profile & 1U << (row - conf_profile_values))
+        (void)fprintf(out, " # by the profile: %s", row->why);
+}
+
 static void keys_print(const struct key *keys, const char *base, int indent, FILE *out);
 
 /* [ONE, TWO] */
@@ -67,7 +79,9 @@ static void list_print(const struct key *key, const char *base, int indent, FILE
     const char *list = text_load(base + key->offset);
 
     memcpy(&count, base + key->count_offset, sizeof(count));
-    (void)fprintf(out, "%s\n", count ? "" : " []");
+    (void)fputs(count ? "" : " []", out);
+    reason_print(key, (const struct loaded *)(const void *)base, out);
+    (void)fputc('\n', out);
     for (unsigned i = 0; i < count; i++) {
         const char *entry = list + (size_t)i * key->size;
         (void)fprintf(out, "%*s- ", indent + 2, "");
@@ -97,15 +111,6 @@ static void value_print(const struct key *key, const char *base, FILE *out)
         break;
     default: text_print(key->text, text_load(base + key->offset), out); break;
     }
-}
-
-/* Why a key has a value that the file doesn't say. */
-static void profile_print(const struct key *key, const struct loaded *loaded, FILE *out)
-{
-    const struct profile_value *row = conf_profile_value(loaded->conf.profile, key);
-
-    if (row && loaded->by_profile & 1U << (row - conf_profile_values))
-        (void)fprintf(out, " # by the profile: %s", row->why);
 }
 
 static bool map_is_empty(const struct key *keys, const char *base)
@@ -141,7 +146,7 @@ static void keys_print(const struct key *keys, const char *base, int indent, FIL
         } else {
             (void)fputc(' ', out);
             value_print(keys, base, out);
-            profile_print(keys, (const struct loaded *)(const void *)base, out);
+            reason_print(keys, (const struct loaded *)(const void *)base, out);
             (void)fputc('\n', out);
         }
     }

@@ -17,8 +17,8 @@ int mistake(const struct loading *loading, const char *file, const char *format,
     va_list args;
 
     if (loading->errors) {
-        fprintf(loading->errors, "%s:%d: %s: '%s' ", loading->conf->path, loading->line,
-                loading->key, file);
+        conf_place_print(loading->conf->path, loading->line, loading->errors);
+        fprintf(loading->errors, "%s: '%s' ", loading->key, file);
         va_start(args, format);
         vfprintf(loading->errors, format, args);
         va_end(args);

@@ -1084,6 +1084,161 @@ static void a_key_of_the_file_wins_over_the_profile(void **state) /* R6, R7, B2 
     free(print);
 }
 
+/* ---- Environment variables ------------------------------------------------------------- */
+
+static const char *const variables[] = {
+    "SIPWARD_DOMAIN",          "SIPWARD_BACKENDS", "SIPWARD_PROFILE",   "SIPWARD_CERTIFICATE_CHAIN",
+    "SIPWARD_CERTIFICATE_KEY", "SIPWARD_LOG",      "SIPWARD_LOG_LEVEL", "SIPWARD_CORE",
+    "SIPWARD_BACKEND",
+};
+
+static void environment_set(const char *const pairs[][2])
+{
+    for (; pairs[0][0]; pairs++)
+        assert_int_equal(setenv(pairs[0][0], pairs[0][1], 1), 0);
+}
+
+static int environment_clear(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(variables); i++)
+        assert_int_equal(unsetenv(variables[i]), 0);
+    return 0;
+}
+
+static const char *const environment[][2] = {
+    {"SIPWARD_DOMAIN",            "edge.example"                           },
+    {"SIPWARD_BACKENDS",          "udp:10.0.0.7, auto:pbx.example.com:5080"},
+    {"SIPWARD_PROFILE",           "kamailio"                               },
+    {"SIPWARD_CORE",              ":5070"                                  },
+    {"SIPWARD_CERTIFICATE_CHAIN", "chain.pem"                              },
+    {"SIPWARD_CERTIFICATE_KEY",   "key.pem"                                },
+    {"SIPWARD_LOG",               "json"                                   },
+    {"SIPWARD_LOG_LEVEL",         "debug"                                  },
+    {NULL,                        NULL                                     },
+};
+
+/* In the place of what the file says, or where it says nothing; also where that would be wrong. */
+static void the_environment_wins_over_the_file(void **state)
+{
+    static const char *const files[] = {
+        "listen: [tls: 5061]\n",
+        SMALL "profile: asterisk\nlog: text\nlog_level: error\ncore: :5090\n",
+        "domain: \"\"\nlog: xml\nbackends: none\ncertificate: {chain: no-such-file}\n"
+        "listen: [tls: 5061]\n",
+    };
+
+    (void)state;
+    environment_set(environment);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct conf *conf = load(files[i]);
+        char *print = printed(conf);
+
+        assert_string_equal(conf->domain, "edge.example");
+        assert_int_equal(conf->backend_count, 2);
+        assert_string_equal(conf->backends[0].host, "10.0.0.7");
+        assert_int_equal(conf->backends[1].transport, CONF_TRANSPORT_AUTO);
+        assert_int_equal(conf->backends[1].port, 5080);
+        assert_int_equal(conf->profile, CONF_KAMAILIO);
+        assert_true(conf->contact_path); /* by that profile */
+        assert_int_equal(conf->core_port, 5070);
+        assert_int_equal(conf->certificate_count, 1);
+        assert_int_equal(access(conf->certificates[0].key, R_OK), 0); /* beside the file */
+        assert_true(conf->log_json);
+        assert_int_equal(conf->log_level, 3);
+
+        assert_non_null(strstr(print, "\ndomain: \"edge.example\" # by SIPWARD_DOMAIN\n") ||
+                        strstr(print, "domain: \"edge.example\" # by SIPWARD_DOMAIN\n") == print);
+        assert_non_null(strstr(print, "\nbackends: # by SIPWARD_BACKENDS\n  - {udp: \"10.0.0.7\""));
+        assert_non_null(strstr(print, "\n  key: \"key.pem\" # by SIPWARD_CERTIFICATE_KEY\n"));
+        assert_non_null(strstr(print, "\nlog_level: debug # by SIPWARD_LOG_LEVEL\n"));
+        conf_free(&conf);
+        free(print);
+    }
+}
+
+static void an_empty_variable_says_nothing(void **state)
+{
+    static const char *const empty[][2] = {
+        {"SIPWARD_DOMAIN",   ""  },
+        {"SIPWARD_BACKENDS", ""  },
+        {"SIPWARD_LOG",      ""  },
+        {NULL,               NULL}
+    };
+    struct conf *conf;
+    char *print;
+
+    (void)state;
+    environment_set(empty);
+    conf = load(SMALL);
+    print = printed(conf);
+    assert_string_equal(conf->domain, "sip.example.com");
+    assert_null(strstr(print, "# by"));
+    conf_free(&conf);
+    free(print);
+}
+
+/* All of them, in the order of the table, before those of the file. */
+static void a_mistake_in_the_environment_names_the_variable(void **state)
+{
+    static const struct {
+        const char *pairs[5][2];
+        const char *file, *errors;
+    } mistakes[] = {
+        {{{"SIPWARD_DOMAIN", "a b"},
+          {"SIPWARD_BACKENDS", "udp:10.0.0.5,,upd:10.0.0.6"},
+          {"SIPWARD_LOG_LEVEL", "loud"}},
+         SMALL "workers: many\n",
+         "SIPWARD_DOMAIN: domain: 'a b' is wrong: a host name or an address\n"
+         "SIPWARD_BACKENDS: backends[1]: '' is wrong: udp:, tcp: or auto:\n"
+         "SIPWARD_BACKENDS: backends[2]: 'upd:10.0.0.6' is wrong: udp:, tcp: or auto:\n"
+         "SIPWARD_LOG_LEVEL: log_level: 'loud' is wrong: one of error, warning, info, debug\n"
+         "FILE:8: workers: 'many' is wrong: a whole number\n"                                                                                     },
+        {{{"SIPWARD_CERTIFICATE_CHAIN", "/no/such/file"}},
+         "domain: a.example\nlisten: [tls: 1]\nbackends: [udp:10.0.0.5]\n",                    "SIPWARD_CERTIFICATE_CHAIN: certificate.key: is missing: the name of a PEM file; or set "
+         "the environment variable SIPWARD_CERTIFICATE_KEY\n"
+         "SIPWARD_CERTIFICATE_CHAIN: certificate.chain: '/no/such/file' is wrong: a file that "
+         "can\n"                                                       },
+        {{{"SIPWARD_CERTIFICATE_KEY", "key.pem"}},
+         "domain: a.example\nlisten: [tls: 1]\nbackends: [udp:10.0.0.5]\ncertificate: none\n", "FILE:4: certificate: 'none' is wrong: a mapping\n"},
+        {{{"SIPWARD_BACKEND", "udp:10.0.0.5"}, {"SIPWARD_DOMAIN", "\xff.example"}},
+         "listen: [tcp: 5060]\nusers: [{name: a, password: b}]\n",                             "SIPWARD_DOMAIN: its value is no text in UTF-8\n"
+         "SIPWARD_BACKEND: no such variable; did you mean SIPWARD_BACKENDS?\n"
+         "FILE:1: domain: is missing: a host name or an address; or set the environment variable "
+         "SIPWARD_DOMAIN\n"                                                     },
+        {{{"SIPWARD_PORT", "tcp://10.0.0.1:5061"}, {"SIPWARD_SERVICE_HOST", "10.0.0.1"}},
+         "listen: [tcp: 5060]\n",                                                              "FILE:1: domain: is missing: a host name\n"
+         "FILE:1: backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`, for "
+         "sipward's own "
+         "registrar; or set the environment variable SIPWARD_BACKENDS\n"                                         },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(mistakes); i++) {
+        struct conf *conf = NULL;
+        char *errors, *at;
+
+        environment_clear(state);
+        environment_set(mistakes[i].pairs);
+        assert_int_equal(load_bytes(mistakes[i].file, strlen(mistakes[i].file), &conf, &errors),
+                         -EINVAL);
+        at = errors;
+        for (const char *line = mistakes[i].errors; *line; line += strcspn(line, "\n") + 1) {
+            const char *rest = line;
+            if (!strncmp(line, "FILE", 4) && !strncmp(at, conf_path, strlen(conf_path))) {
+                at += strlen(conf_path);
+                rest += 4;
+            }
+            if (strncmp(at, rest, strcspn(rest, "\n")) != 0)
+                fail_msg("expected:\n%s\nreported:\n%s", mistakes[i].errors, errors);
+            at += strcspn(at, "\n") + 1;
+        }
+        assert_string_equal(at, "");
+        free(errors);
+    }
+    (void)unsetenv("SIPWARD_PORT");
+    (void)unsetenv("SIPWARD_SERVICE_HOST");
+}
+
 static void no_secret_is_printed(void **state) /* X5 */
 {
     struct conf *conf = load("domain: a.example\nlisten: [tcp: 5060]\n"
@@ -1298,7 +1453,8 @@ int __wrap_asprintf(char **out, const char *format, ...)
     return len;
 }
 
-/* Whichever allocation fails, it is -ENOMEM, and nothing leaks. */
+/* Whichever allocation fails, it is -ENOMEM, and nothing leaks; the first one with an environment.
+ */
 static void memory_that_runs_out_is_an_error(void **state)
 {
     static const struct {
@@ -1322,6 +1478,10 @@ static void memory_that_runs_out_is_an_error(void **state)
         unsigned long k = 0;
         int err;
 
+        if (i == 0)
+            environment_set(environment);
+        else
+            environment_clear(state);
         file_write("sipward.yaml", files[i].text, strlen(files[i].text));
         do {
             fail_after = ++k;
@@ -1359,6 +1519,10 @@ int main(void)
         cmocka_unit_test(what_is_printed_loads_again_and_prints_the_same),
         cmocka_unit_test(a_profile_sets_what_its_pbx_needs),
         cmocka_unit_test(a_key_of_the_file_wins_over_the_profile),
+        cmocka_unit_test_teardown(the_environment_wins_over_the_file, environment_clear),
+        cmocka_unit_test_teardown(an_empty_variable_says_nothing, environment_clear),
+        cmocka_unit_test_teardown(a_mistake_in_the_environment_names_the_variable,
+                                  environment_clear),
         cmocka_unit_test(no_secret_is_printed),
         cmocka_unit_test(the_sample_is_the_smallest_configuration),
         cmocka_unit_test(all_of_the_sample_is_right),

@@ -361,13 +361,14 @@ int core_views_open(const struct core_views_options *options, struct core_views 
     return 0;
 }
 
-static int embedded_view(const struct core_view **out)
+static int embedded_view(const struct conf *conf, const struct core_view **out)
 {
     struct core_view *view = calloc(1, sizeof(*view));
 
     if (!view)
         return -ENOMEM;
     atomic_init(&view->references, 1);
+    view->conf = conf_ref(conf);
     view->local4.in.sin_family = AF_INET;
     view->local6.in6.sin6_family = AF_INET6;
     view->endpoints[view->endpoint_count++] =
@@ -381,7 +382,7 @@ int core_views_start(struct core_views *views, FILE *errors)
     int err;
 
     if (!views->resolver) {
-        err = embedded_view(&views->view);
+        err = embedded_view(views->options.conf, &views->view);
     } else {
         uv_timer_start(&views->timer, due, START_MS, 0);
         uv_run(views->options.loop, UV_RUN_DEFAULT);

@@ -485,7 +485,6 @@ static int shared_init(struct server *server)
     struct worker_shared *shared = &server->shared;
     const struct conf *conf = server->conf;
 
-    shared->conf = conf;
     shared->health = &server->health;
     shared->workers = server->workers;
     shared->worker_count = conf->workers;

@@ -45,6 +45,7 @@ struct worker {
     uv_timer_t stop_timer;
     uint64_t stop_deadline;
     struct wheel wheel;
+    const struct core_view *core; /* in use, a reference; its conf is the configuration */
     struct proxy *proxy;
     struct streams *streams;
     struct ws *ws;
@@ -226,10 +227,10 @@ static int openssl_open(struct worker *worker, FILE *errors)
         return -EIO;
     }
     worker->openssl_before = OSSL_LIB_CTX_set0_default(worker->openssl);
-    if (!worker->shared->conf->certificate_count)
+    if (!worker->core->conf->certificate_count)
         return 0;
     /* All workers meet the same mistakes, and the same warnings: the first tells them. */
-    return certificates_load(worker->shared->conf, &worker->shared->ticket_keys,
+    return certificates_load(worker->core->conf, &worker->shared->ticket_keys,
                              worker->number == 0 ? errors : NULL, &worker->certificates);
 }
 
@@ -261,14 +262,14 @@ static int core_tcp_start(struct worker *worker)
         .loop = &worker->loop,
         .timers = worker->wheel.timers,
         .worker = (uint8_t)worker->number,
-        .message_max = worker->shared->conf->limits.message_size,
+        .message_max = worker->core->conf->limits.message_size,
         .known = core_known,
         .received = core_received,
         .lost = core_lost,
         .context = worker,
     };
 
-    return worker->shared->core->tcp ? core_tcp_open(&options, &worker->tcp) : 0;
+    return worker->core->tcp ? core_tcp_open(&options, &worker->tcp) : 0;
 }
 
 static int core_follow(struct worker *worker, const struct core_view *view)
@@ -287,12 +288,12 @@ static int sides_open(struct worker *worker)
         .timers = worker->wheel.timers,
         .timers_changed = timers_changed,
         .context = worker,
-        .conf = shared->conf,
+        .conf = worker->core->conf,
         .certificates = worker->certificates,
         .websocket = &ws_protocol,
         .connections = &shared->connections,
     };
-    int err = ws_create(shared->conf, &worker->ws);
+    int err = ws_create(&worker->ws);
 
     streams.websocket_context = worker->ws;
     if (!err)
@@ -300,13 +301,13 @@ static int sides_open(struct worker *worker)
     if (!err)
         err = core_tcp_start(worker);
     if (!err)
-        err = core_follow(worker, shared->core);
+        err = core_follow(worker, worker->core);
     return err;
 }
 
 static int listeners_open(struct worker *worker, FILE *errors)
 {
-    const struct conf *conf = worker->shared->conf;
+    const struct conf *conf = worker->core->conf;
 
     for (unsigned i = 0; i < conf->listener_count; i++) {
         const struct listener_options options = {
@@ -358,8 +359,7 @@ static int set_up(struct worker *worker, FILE *errors)
 {
     const struct worker_shared *shared = worker->shared;
     struct proxy_options proxy = {
-        .conf = shared->conf,
-        .core = shared->core,
+        .core = worker->core,
         .health = shared->health,
         .probes = worker->number == 0,
         .worker = (uint8_t)worker->number,
@@ -394,9 +394,8 @@ static int set_up(struct worker *worker, FILE *errors)
 
 static void listeners_close(struct worker *worker)
 {
-    for (unsigned i = 0; i < worker->shared->conf->listener_count; i++)
-        if (worker->listeners[i])
-            listener_close(&worker->listeners[i]);
+    for (unsigned i = 0; i < CONF_LISTENERS_MAX; i++)
+        listener_close(&worker->listeners[i]);
 }
 
 void worker_totals(const struct worker *worker, struct worker_totals *totals)
@@ -458,7 +457,7 @@ static void stop_begin(struct worker *worker)
     listeners_close(worker);
     proxy_drain(worker->proxy);
     uv_update_time(&worker->loop);
-    worker->stop_deadline = uv_now(&worker->loop) + worker->shared->conf->limits.stop_timeout_ms;
+    worker->stop_deadline = uv_now(&worker->loop) + worker->core->conf->limits.stop_timeout_ms;
     uv_timer_start(&worker->stop_timer, stop_look, 0, STOP_LOOK_MS);
 }
 
@@ -497,6 +496,9 @@ static void view_take(struct worker *worker)
                       LOG_NUMBER("worker", worker->number),
                       LOG_TEXT("reason", str_of(strerror(-err))));
         proxy_view_set(worker->proxy, view);
+        core_view_unref(&worker->core);
+        worker->core = view;
+        return;
     }
     core_view_unref(&view);
 }
@@ -544,6 +546,7 @@ static void release(struct worker *worker)
     }
     if (worker->certificates)
         certificates_free(&worker->certificates);
+    core_view_unref(&worker->core);
     if (worker->openssl) {
         if (worker->openssl_before) /* OpenSSL does not free a context that is the default */
             OSSL_LIB_CTX_set0_default(worker->openssl_before);
@@ -558,8 +561,10 @@ static void thread_main(void *context)
 {
     struct worker *worker = context;
     FILE *errors = open_memstream(&worker->errors, &worker->errors_len);
-    int err = errors ? set_up(worker, errors) : -ENOMEM;
+    int err;
 
+    worker->core = core_view_ref(worker->shared->core);
+    err = errors ? set_up(worker, errors) : -ENOMEM;
     if (errors)
         fclose(errors); /* the text is complete now */
     atomic_store(&worker->state, err ? WORKER_FAILED : WORKER_READY);

@@ -21,8 +21,7 @@ struct worker;
 
 /* What all workers have in common. Immutable while they run, but for what is atomic. */
 struct worker_shared {
-    const struct conf *conf;
-    const struct core_view *core; /* at the start of workers */
+    const struct core_view *core; /* at the start of workers, and their configuration */
     struct health *health;
     const uint8_t (*token_keys)[32];
     unsigned token_key_count;

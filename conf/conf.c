@@ -673,13 +673,10 @@ int conf_load(const char *path, FILE *errors, struct conf **out)
     return err;
 }
 
-void conf_free(struct conf **conf)
+static void loaded_free(struct loaded *loaded)
 {
-    struct loaded *loaded = (struct loaded *)*conf;
     struct schema schema;
 
-    if (!loaded)
-        return;
     for (unsigned i = 0; i < loaded->backend_count; i++) {
         free(loaded->backends[i].udp);
         free(loaded->backends[i].tcp);
@@ -700,5 +697,27 @@ void conf_free(struct conf **conf)
     free(loaded->conf.path);
     schema_make(&schema);
     (void)cyaml_free(&cyaml, &schema.root, loaded, 0);
+}
+
+const struct conf *conf_ref(const struct conf *conf)
+{
+    atomic_fetch_add(&((struct conf *)conf)->shared, 1);
+    return conf;
+}
+
+void conf_unref(const struct conf **conf)
+{
+    struct conf *mine = (struct conf *)*conf;
+
     *conf = NULL;
+    if (mine && atomic_fetch_sub(&mine->shared, 1) == 0)
+        loaded_free((struct loaded *)mine);
+}
+
+void conf_free(struct conf **conf)
+{
+    const struct conf *mine = *conf;
+
+    *conf = NULL;
+    conf_unref(&mine);
 }

@@ -1,8 +1,9 @@
 /* The configuration: one YAML file, checked whole, as plain structs.
  *
- * Ownership: conf_load() allocates, conf_free() frees all. Strings are the struct's own. Optional
+ * Ownership: counted. conf_load() gives the first reference. Strings are the struct's own. Optional
  *            keys have their defaults filled in: readers never see "unset" but where said here.
- * Threads:   immutable once loaded.
+ * Threads:   whoever loads one may change it until others have it; immutable from then on.
+ *            References are for any thread.
  * Units:     seconds are in _s, milliseconds in _ms, bytes in _bytes or said at the key.
  *            Lines are those of the file, and negative where a variable gave the thing: see
  *            conf_place_print().
@@ -10,6 +11,7 @@
 #pragma once
 
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -102,7 +104,8 @@ struct conf_header_rule { /* N6 */
 };
 
 struct conf {
-    char *path;     /* of the file */
+    atomic_uint shared; /* references beyond the first */
+    char *path;         /* of the file */
     char *domain;   /* SIP domain, and the name in Via and Record-Route towards clients that did not
                        ask for another one in the certificate. An IPv6 address is in its
                        shortest form, without brackets */
@@ -197,7 +200,9 @@ struct conf {
  * 'value' is wrong: what would be right", or with a variable's name in the place of FILE:LINE.
  * -ENOENT, -EACCES, -EFBIG, ...: the file can't be read; reported too. -ENOMEM. */
 int conf_load(const char *path, FILE *errors, struct conf **out);
-void conf_free(struct conf **conf); /* a NULL *conf is fine */
+void conf_free(struct conf **conf); /* the reference of conf_load(); a NULL *conf is fine */
+const struct conf *conf_ref(const struct conf *conf);
+void conf_unref(const struct conf **conf); /* *conf becomes NULL; a NULL *conf is fine */
 bool conf_network_has(const struct conf_network *network, const struct sockaddr *address);
 /* How a message about a line begins: "FILE:LINE: ", or "VARIABLE: " for what that gave. */
 void conf_place_print(const char *path, int line, FILE *out);

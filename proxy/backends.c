@@ -17,8 +17,10 @@ void core_view_unref(const struct core_view **view)
     struct core_view *mine = (struct core_view *)*view;
 
     *view = NULL;
-    if (mine && atomic_fetch_sub(&mine->references, 1) == 1)
+    if (mine && atomic_fetch_sub(&mine->references, 1) == 1) {
+        conf_unref(&mine->conf);
         free(mine);
+    }
 }
 
 uint64_t host_name_hash(struct str name)

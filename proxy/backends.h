@@ -6,14 +6,15 @@
  * change: so a set of slots says which ones a request has tried.
  *
  * Ownership: a view is counted; it is immutable, and replaced as a whole when names come to other
- *            addresses (proxy/endpoints.h). Lists and sets are the caller's.
- * Threads:   `struct health` is one for all workers and the main thread, each may read and write at
- *            any time, without locks. Views are for any thread. All else is the caller's own.
+ *            addresses (proxy/endpoints.h), or with the configuration. Lists and sets are the
+ * caller's. Threads:   `struct health` is one for all workers and the main thread, each may read
+ * and write at any time, without locks. Views are for any thread. All else is the caller's own.
  * Units:     milliseconds of uv_now(), which all loops of a process share; seconds in _s. */
 #pragma once
 
 #include <stdatomic.h>
 
+#include "conf/conf.h"
 #include "proxy/core.h"
 
 enum { ENDPOINTS_MAX = 256 };
@@ -24,7 +25,7 @@ struct endpoint {
     bool retired;      /* no name leads here any more: nothing new goes here, but what comes from
                           here and what is in a dialog is as before (R2, R8) */
     uint16_t slot;     /* below ENDPOINTS_MAX */
-    uint16_t backend;  /* index in conf->backends */
+    uint16_t backend;  /* index in the view's conf->backends */
     uint64_t name;     /* host_name_hash() of the name whose address it is; 0: none */
     uint32_t priority; /* less goes first */
     double weight;     /* share of those of equal priority; 0: only a very small chance, where
@@ -33,6 +34,7 @@ struct endpoint {
 
 struct core_view {
     atomic_uint references;          /* from 1 */
+    const struct conf *conf;         /* that it was made for: a reference */
     struct core_addr local4, local6; /* what the backends see of us; port 0: that family is not in
                                         use, and may come to be with a later view */
     bool tcp;                        /* a backend has TCP: the core address listens for it */

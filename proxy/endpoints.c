@@ -278,6 +278,7 @@ int endpoints_view(struct endpoints *endpoints, const struct resolve_result *con
         return -ENOMEM;
     }
     atomic_init(&view->references, 1);
+    view->conf = conf_ref(conf);
     view->local4 = *local4;
     view->local6 = *local6;
     for (unsigned i = 0; i < ENDPOINTS_MAX; i++)

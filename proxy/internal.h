@@ -44,8 +44,8 @@ struct flow_slot {
 
 struct proxy {
     struct proxy_options options;
-    const struct conf *conf;
     const struct core_view *core; /* a reference; not the same one in the next call from outside */
+    const struct conf *conf;      /* that view's */
     struct transactions *transactions;
     struct token_keys *tokens;
     struct proxy_counters counters;

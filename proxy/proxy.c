@@ -22,7 +22,6 @@ int proxy_create(const struct proxy_options *options, struct proxy **out)
     if (!proxy)
         return -ENOMEM;
     proxy->options = *options;
-    proxy->conf = options->conf;
     proxy->free_slot = SLOT_NONE;
     proxy_view_set(proxy, options->core);
 
@@ -74,6 +73,7 @@ void proxy_view_set(struct proxy *proxy, const struct core_view *view)
     const struct core_view *before = proxy->core;
 
     proxy->core = core_view_ref(view);
+    proxy->conf = view->conf;
     core_view_unref(&before);
     if (view->local4.in.sin_port)
         core_addr_text(&view->local4, proxy->core_host4);

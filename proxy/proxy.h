@@ -4,7 +4,7 @@
  * transport and options.core_send. One request, top to bottom, is in forward.c.
  *
  * Ownership: `bytes` are borrowed during a call and may be changed in place (unfolded).
- * Threads:   one worker's, no locks. `conf` is immutable and shared.
+ * Threads:   one worker's, no locks. The configuration is that of the view.
  * Units:     milliseconds of the loop clock. */
 #pragma once
 
@@ -17,16 +17,15 @@
 #include "proxy/timer.h"
 
 struct proxy_options {
-    const struct conf *conf;
-    const struct core_view *core; /* the first one; see proxy_view_set() */
+    const struct core_view *core; /* the first one, and the configuration; see proxy_view_set() */
     struct health *health;        /* of all workers; borrowed */
     bool probes;                  /* this worker's proxy sends them, for all (B2) */
     uint64_t now;
     uint8_t worker;
     struct timers *timers;
     unsigned flows_max;              /* of this worker */
-    const uint8_t (*token_keys)[32]; /* conf->flow_token_keys, or one random key: the same for all
-                                        workers. The first signs, all verify. */
+    const uint8_t (*token_keys)[32]; /* the file's flow_token_keys, or one random key: the same for
+                                        all workers. The first signs, all verify. */
     unsigned token_key_count;
     uint32_t
         instance; /* random, the same for all workers: tells this run's flows from older ones */
@@ -41,7 +40,8 @@ struct proxy;
 
 int proxy_create(const struct proxy_options *options, struct proxy **out);
 void proxy_destroy(struct proxy **proxy); /* every flow must be closed before */
-/* The core side has changed. Not from inside another call. */
+/* The core side has changed, or the configuration, which comes with it. Not from inside another
+ * call. */
 void proxy_view_set(struct proxy *proxy, const struct core_view *view);
 
 /* Bytes of a stream (TLS, TCP), from the beginning of what was not yet taken. Returns how many were

@@ -35,6 +35,8 @@ struct stream_protocol {
 };
 
 uint64_t stream_now(const struct stream *stream);
+/* The present one: what is to stay for a connection is copied. */
+const struct conf *stream_conf(const struct stream *stream);
 /* At once, or as far as it has to wait behind all that was sent before. -EPIPE: closed or closing.
  * -ENOBUFS: too much would wait, the stream ends (X2). */
 int stream_send(struct stream *stream, struct str bytes);

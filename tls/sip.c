@@ -6,7 +6,6 @@
 enum { PER_S = 1000 };
 
 struct sip_conn {
-    const struct conf *conf;
     struct stream *stream;
     size_t scanned; /* proxy_receive_stream()'s */
     uint64_t opened_at, received_at;
@@ -33,7 +32,7 @@ static int sip_open(void *context, struct stream *stream, void **out)
 
     if (!conn)
         return -ENOMEM;
-    conn->conf = context;
+    (void)context;
     conn->stream = stream;
     conn->opened_at = conn->received_at = stream_now(stream);
     *out = conn;
@@ -85,16 +84,18 @@ static uint64_t after(uint64_t start, unsigned seconds)
 
 static uint64_t sip_limit(const struct sip_conn *conn, const char **reason)
 {
+    const struct conf *conf = stream_conf(conn->stream);
+
     if (conn->begun_at) {
         *reason = "message timeout";
-        return after(conn->begun_at, conn->conf->limits.message_timeout_s);
+        return after(conn->begun_at, conf->limits.message_timeout_s);
     }
     if (!conn->heard) {
         *reason = "first message timeout";
-        return after(conn->opened_at, conn->conf->limits.first_message_timeout_s);
+        return after(conn->opened_at, conf->limits.first_message_timeout_s);
     }
     *reason = "idle timeout";
-    return after(conn->received_at, conn->conf->limits.idle_timeout_s);
+    return after(conn->received_at, conf->limits.idle_timeout_s);
 }
 
 static uint64_t sip_deadline(const void *conn)

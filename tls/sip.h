@@ -6,4 +6,4 @@
 
 #include "tls/protocol.h"
 
-extern const struct stream_protocol sip_protocol; /* its context: the struct conf */
+extern const struct stream_protocol sip_protocol; /* its context: none */

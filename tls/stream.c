@@ -32,6 +32,11 @@ uint64_t stream_now(const struct stream *stream)
     return uv_now(stream->streams->options.loop);
 }
 
+const struct conf *stream_conf(const struct stream *stream)
+{
+    return stream->streams->options.conf;
+}
+
 /* Lists ---------------------------------------------------------------------------------------- */
 
 void stream_todo_remove(struct stream *stream)
@@ -124,7 +129,7 @@ void stream_peer(const struct stream *stream, char *text)
 static void protocol_open(struct stream *stream, const struct stream_protocol *protocol)
 {
     const struct streams_options *options = &stream->streams->options;
-    void *context = protocol == &sip_protocol ? (void *)options->conf : options->websocket_context;
+    void *context = protocol == &sip_protocol ? NULL : options->websocket_context;
 
     stream->protocol = protocol;
     stream->state = STREAM_OPEN;

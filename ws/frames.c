@@ -153,6 +153,7 @@ static void frame_start(wslay_event_context_ptr decoder,
 {
     struct ws *ws = context;
     struct ws_conn *conn = ws->conn;
+    size_t max = stream_conf(conn->stream)->limits.message_size;
 
     (void)decoder;
     conn->frame_size = header_size(frame->payload_length) + MASK_SIZE + frame->payload_length;
@@ -160,7 +161,7 @@ static void frame_start(wslay_event_context_ptr decoder,
     if (!conn->is_data)
         return;
     conn->in_message = true;
-    if (frame->payload_length > ws->conf->limits.message_size - message_of(conn)->len)
+    if (frame->payload_length > max || message_of(conn)->len > max - frame->payload_length)
         fail(conn, CLOSE_TOO_LARGE, "message too large");
 }
 

@@ -128,7 +128,7 @@ static bool has_body(const struct request *request)
 /* 0, or it is answered. */
 static int check(struct ws_conn *conn, const struct request *request)
 {
-    const struct conf *conf = conn->ws->conf;
+    const struct conf *conf = stream_conf(conn->stream);
     bool upgrades = listed(request, FIELD_CONNECTION, STR("upgrade"), true);
 
     if (request->parser.method != HTTP_GET)

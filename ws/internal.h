@@ -50,7 +50,6 @@ struct ws_conn {
 };
 
 struct ws {
-    const struct conf *conf;
     wslay_event_context_ptr decoder; /* one in waiting; all its state is that of a new one */
     struct ws_conn *conn;            /* whose bytes it is fed: for its callbacks */
     struct str feed;                 /* those bytes */

@@ -95,7 +95,7 @@ static uint64_t after(uint64_t since, uint64_t span_ms)
 
 static uint64_t due_at(const struct ws_conn *conn, enum due due)
 {
-    const struct conf *conf = conn->ws->conf;
+    const struct conf *conf = stream_conf(conn->stream);
 
     switch (due) {
     case DUE_MESSAGE:
@@ -123,7 +123,8 @@ static uint64_t ws_deadline(const void *context)
     uint64_t nearest = UINT64_MAX;
 
     if (conn->request)
-        return after(conn->opened, (uint64_t)conn->ws->conf->limits.upgrade_timeout_s * PER_S);
+        return after(conn->opened,
+                     (uint64_t)stream_conf(conn->stream)->limits.upgrade_timeout_s * PER_S);
     for (enum due due = 0; due < DUE_COUNT; due++)
         if (due_at(conn, due) < nearest)
             nearest = due_at(conn, due);
@@ -170,9 +171,9 @@ static void ws_expire(void *context, uint64_t now)
 
 /* A tenth earlier or later for each, so that thousands which came back together after a restart do
  * not ping together for ever. */
-static uint32_t ping_interval(struct ws *ws)
+static uint32_t ping_interval(struct ws *ws, const struct conf *conf)
 {
-    uint32_t interval = ws->conf->websocket.ping_interval_s * PER_S;
+    uint32_t interval = conf->websocket.ping_interval_s * PER_S;
 
     ws->jitter = ws->jitter * 1664525U + 1013904223U; /* Numerical Recipes' generator */
     return interval - interval / 10 + (ws->jitter >> 8) % (interval / 5 + 1);
@@ -202,12 +203,13 @@ static int ws_open(void *context, struct stream *stream, void **out)
 /* The upgrade is answered: a flow. */
 static void conn_open(struct ws_conn *conn)
 {
-    const char *host = handshake_host(conn->ws->conf, conn->request);
+    const struct conf *conf = stream_conf(conn->stream);
+    const char *host = handshake_host(conf, conn->request);
 
     free(conn->request);
     conn->request = NULL;
     conn->opened = conn->received = stream_now(conn->stream);
-    conn->ping_interval = ping_interval(conn->ws);
+    conn->ping_interval = ping_interval(conn->ws, conf);
     conn->close_code = CLOSE_TRY_AGAIN_LATER;
     if (!stream_flow_open(conn->stream,
                           stream_is_tls(conn->stream) ? &transport_wss : &transport_ws, conn, host))
@@ -253,13 +255,12 @@ static void ws_close(void *context)
     free(conn);
 }
 
-int ws_create(const struct conf *conf, struct ws **out)
+int ws_create(struct ws **out)
 {
     struct ws *ws = calloc(1, sizeof(*ws));
 
     if (!ws)
         return -ENOMEM;
-    ws->conf = conf;
     (void)RAND_bytes((unsigned char *)&ws->jitter, sizeof(ws->jitter));
     *out = ws;
     return 0;

@@ -16,5 +16,5 @@ struct ws;
 
 extern const struct stream_protocol ws_protocol; /* its context: the struct ws */
 
-int ws_create(const struct conf *conf, struct ws **out); /* -ENOMEM */
-void ws_destroy(struct ws **ws);                         /* a NULL *ws is fine */
+int ws_create(struct ws **out);  /* -ENOMEM */
+void ws_destroy(struct ws **ws); /* a NULL *ws is fine */

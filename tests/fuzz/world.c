@@ -452,11 +452,16 @@ static void view_make(struct world *world)
 
     if (world->options.embedded) {
         world->view = (struct core_view){
-            .references = 1, .endpoints = {{.addr = {.kind = CORE_EMBEDDED}}}, .endpoint_count = 1};
+            .references = 1,
+            .conf = &world->conf,
+            .endpoints = {{.addr = {.kind = CORE_EMBEDDED}}},
+            .endpoint_count = 1,
+        };
         return;
     }
     world->view = (struct core_view){
         .references = 1,
+        .conf = &world->conf,
         .endpoint_count = world->conf.backend_count,
         .local4 = udp4("10.0.0.2", 5060),
     };
@@ -490,7 +495,6 @@ void world_open(struct world *world, const struct world_options *options)
     if (!err)
         err = proxy_create(
             &(struct proxy_options){
-                .conf = &world->conf,
                 .core = &world->view,
                 .health = &world->health,
                 .worker = 2,

@@ -362,7 +362,7 @@ int main(int argc, char **argv)
         return 1;
     options.timers = server.timers;
     options.certificates = server.certificates;
-    if (ws_create(&conf, &server.ws))
+    if (ws_create(&server.ws))
         return 1;
     options.websocket_context = server.ws;
     if (streams_create(&options, &server.streams))

@@ -129,6 +129,7 @@ void edge_setup(struct edge *edge, bool contact_path)
     edge->pbx = udp("10.0.0.5", 5060);
     edge->view = (struct core_view){
         .references = 1,
+        .conf = &edge->conf,
         .endpoints = {{.addr = edge->pbx, .weight = 1}},
         .endpoint_count = 1,
         .local4 = udp("10.0.0.2", 5060),
@@ -143,7 +144,6 @@ void edge_start(struct edge *edge)
     assert_int_equal(timers_create(edge->now, &edge->timers), 0);
     const uint8_t keys[1][32] = {{edge->token_key}};
     struct proxy_options options = {
-        .conf = &edge->conf,
         .core = &edge->view,
         .health = &edge->health,
         .probes = edge->probes,

@@ -1499,6 +1499,23 @@ static void memory_that_runs_out_is_an_error(void **state)
     (void)fclose(null);
 }
 
+static void a_conf_lives_until_the_last_reference_is_given_back(void **state)
+{
+    const struct conf *first, *second, *none = NULL;
+    struct conf *conf = load(SMALL);
+
+    (void)state;
+    first = conf_ref(conf);
+    second = conf_ref(first);
+    conf_free(&conf);
+    assert_null(conf);
+    conf_unref(&first);
+    assert_null(first);
+    assert_string_equal(second->domain, "sip.example.com"); /* AddressSanitizer sees what is gone */
+    conf_unref(&second);
+    conf_unref(&none);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1528,6 +1545,7 @@ int main(void)
         cmocka_unit_test(all_of_the_sample_is_right),
         cmocka_unit_test(the_sample_has_every_key_with_its_default),
         cmocka_unit_test(memory_that_runs_out_is_an_error),
+        cmocka_unit_test(a_conf_lives_until_the_last_reference_is_given_back),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -152,7 +152,7 @@ static void none_that_is_up_is_503_at_once(void **state) /* B4, T5 */
 
 static void names_that_came_to_nothing_are_503_until_they_do(void **state) /* B4, B1 */
 {
-    struct core_view empty = {.references = 1, .local4 = edge.view.local4};
+    struct core_view empty = {.references = 1, .conf = &edge.conf, .local4 = edge.view.local4};
 
     (void)state;
     proxy_view_set(edge.proxy, &empty);

@@ -764,8 +764,7 @@ static void what_can_not_be_made_is_an_error(void **state) /* V7 */
         struct timers *timers = NULL;
         static unsigned long first;
         const uint8_t keys[1][32] = {{1}};
-        struct proxy_options options = {.conf = &edge.conf,
-                                        .core = &edge.view,
+        struct proxy_options options = {.core = &edge.view,
                                         .health = &edge.health,
                                         .timers = edge.timers,
                                         .flows_max = 1,

@@ -116,6 +116,7 @@ void report_log(const struct report *report, const char *what)
         LOG_NUMBER("flows", (int64_t)totals->sizes.flows),
         LOG_NUMBER("requests", (int64_t)totals->sizes.requests),
         LOG_NUMBER("transactions", (int64_t)totals->sizes.transactions),
+        LOG_NUMBER("dialogs", (int64_t)totals->sizes.dialogs),
         LOG_NUMBER("timers", (int64_t)totals->timers),
         LOG_NUMBER("bindings", (int64_t)report->bindings),
         LOG_NUMBER("backends-up", backends.up),

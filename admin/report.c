@@ -20,6 +20,7 @@ void worker_totals_add(struct worker_totals *sum, const struct worker_totals *mo
     sum->sizes.flows += more->sizes.flows;
     sum->sizes.requests += more->sizes.requests;
     sum->sizes.transactions += more->sizes.transactions;
+    sum->sizes.dialogs += more->sizes.dialogs;
     sum->timers += more->timers;
     sum->proxy.tcp_by_udp += more->proxy.tcp_by_udp;
     sum->proxy.moved += more->proxy.moved;

@@ -159,6 +159,7 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now)
 
     timer_stop(proxy->options.timers, &flow->silence);
     forwards_flow_closed(proxy, flow, now);
+    dialogs_flow_closed(flow);
     log_event(LOG_INFO, "flow closed", LOG_TEXT("flow", str_of(flow->name)),
               LOG_TEXT("peer", str_of(flow->peer)), LOG_TEXT("reason", str_of(reason)));
     if (flow->registered && proxy->options.flow_gone)
@@ -184,6 +185,11 @@ void flows_destroy(struct proxy *proxy)
 const char *flow_name(const struct flow *flow)
 {
     return flow->name;
+}
+
+unsigned flow_dialogs(const struct flow *flow)
+{
+    return flow->dialogs.count;
 }
 
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)

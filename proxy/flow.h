@@ -45,3 +45,4 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
 void flow_close(struct flow *flow, const char *reason, uint64_t now);
 
 const char *flow_name(const struct flow *flow); /* "2.17": worker and slot, for the log */
+unsigned flow_dialogs(const struct flow *flow); /* calls that are answered */

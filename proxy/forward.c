@@ -95,13 +95,18 @@ static void drop_client(struct forward *forward)
     forward->client = NULL;
 }
 
+bool forward_unanswered(const struct forward *forward)
+{
+    return forward->server && server_transaction_status(forward->server) < 200;
+}
+
 size_t forwards_unanswered(const struct proxy *proxy)
 {
     const struct forward *forward;
     size_t count = 0;
 
     DL_FOREACH(proxy->forwards, forward)
-    if (forward->server && server_transaction_status(forward->server) < 200)
+    if (forward_unanswered(forward))
         count++;
     return count;
 }
@@ -416,6 +421,7 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
                         sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
     if (request->method == SIP_INVITE)
         server_transaction_reply(forward->server, 100, NULL, STR(""), now); /* T2 */
+    dialog_asked(forward, request);
     tries_begin(forward, &target, now);
     status = forward_send(forward, request, &target, now); /* 16.6 */
     if (status) /* Contact is the only header that is read so late */
@@ -543,8 +549,10 @@ static void on_response(void *owner, struct client_transaction *client, struct s
         return; /* T2 */
     if (status < 200 && !forward->expired)
         timer_c_start(forward, now);
-    if (status >= 200)
+    if (status >= 200) {
         timer_stop(proxy->options.timers, &forward->timer_c);
+        dialog_bye_answered(forward, status);
+    }
     if (!forward->server) {
         response_drop(forward, response, now);
         return;
@@ -574,6 +582,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
     if (status >= 200)
         log_final(forward, response);
     keepalives_note(forward, response, now);
+    dialog_answered(forward, response);
     server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
 }
 
@@ -595,6 +604,7 @@ static void on_client_failed(void *owner, struct client_transaction *client, int
     if (err != -ENOMEM && forward_move(forward, strerror(-err), now))
         return;
     tries_end(forward);
+    dialog_bye_answered(forward, 408);
     if (err == -ETIMEDOUT && forward->method != SIP_INVITE) {
         drop_server(forward); /* T5: the client's own timer F is over too */
         return;
@@ -615,7 +625,7 @@ static void on_client_ended(void *owner, struct client_transaction *client, uint
     (void)now;
     forward->client = NULL;
     timer_stop(forward->proxy->options.timers, &forward->timer_c);
-    if (forward->server && server_transaction_status(forward->server) < 200)
+    if (forward_unanswered(forward))
         drop_server(forward); /* nothing will answer it any more */
     target_leave(forward);
     forward_settle(forward);
@@ -662,7 +672,7 @@ static void origin_gone(struct forward *forward, uint64_t now)
 /* What waits for its answer will not get one. */
 static void target_gone(struct forward *forward, uint64_t now)
 {
-    bool pending = forward->server && server_transaction_status(forward->server) < 200;
+    bool pending = forward_unanswered(forward);
 
     drop_client(forward);
     if (pending)

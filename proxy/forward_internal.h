@@ -1,4 +1,4 @@
-/* What forward.c and failover.c share: a request on its way. */
+/* What forward.c, dialog.c and failover.c share: a request on its way. */
 #pragma once
 
 #include "proxy/internal.h"
@@ -19,6 +19,7 @@ struct forward {
     bool opens;                  /* a request outside of dialogs */
     unsigned record_route_count; /* as it was sent */
     uint64_t record_routes;      /* and who stands in them */
+    uint64_t dialog;             /* BYE: the one it ends; INVITE: the one it began last */
     uint64_t ended;              /* hash of the To tag of the dialog that we hung up last (T6) */
     bool moved;                  /* it is not with the first backend any more (B3) */
     bool left;                   /* it is for a backend that was given up, and has no client (B3) */
@@ -45,6 +46,17 @@ void forward_answer(struct forward *forward, int status, const char *why, struct
 /* Rewrite and send what has been decided (16.6). 0, or a status to answer with. */
 int forward_send(struct forward *forward, struct sip_msg *request, const struct target *target,
                  uint64_t now);
+
+bool forward_unanswered(const struct forward *forward); /* its sender waits for a final response */
+
+/* ---- dialog.c ---- */
+
+void dialog_asked(struct forward *forward, const struct sip_msg *request); /* it is sent on */
+/* The final response to BYE, whether it passes or not; 408: there is none. Others are ignored. */
+void dialog_bye_answered(struct forward *forward, int status);
+/* A response passes: a 2xx begins a dialog, or tells of one that this flow did not have, as behind
+ * a reconnect; 481 says that there is none. */
+void dialog_answered(struct forward *forward, const struct sip_msg *response);
 
 /* ---- failover.c ---- */
 

@@ -2,6 +2,7 @@
  * rewrite.c (how it changes), forward.c (transactions and responses). */
 #pragma once
 
+#include "proxy/dialog.h"
 #include "proxy/log.h"
 #include "proxy/message.h"
 #include "proxy/proxy.h"
@@ -28,6 +29,7 @@ struct flow {
     struct forward *origins; /* requests it sent, still open */
     struct forward *targets; /* requests it was sent, still open */
     unsigned origin_count;
+    struct dialogs dialogs;
     bool registered;         /* at CORE_EMBEDDED, or tried to */
     uint64_t heard;          /* the last bytes of a stream; 0: it is none, its transport pings */
     uint64_t silence_max_ms; /* that it agreed to, with a grace; 0: none */
@@ -56,6 +58,7 @@ struct proxy {
     unsigned flow_count;
     struct forward *forwards; /* all open ones */
     size_t forward_count;
+    size_t dialog_count; /* of all flows */
 
     char core_host4[CORE_ADDR_TEXT], core_host6[CORE_ADDR_TEXT]; /* "10.0.0.2:5060"; "": none */
 
@@ -152,6 +155,10 @@ int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop
                   const char *id);
 size_t forwards_unanswered(const struct proxy *proxy);
 void forwards_destroy(struct proxy *proxy);
+
+/* ---- dialog.c ---- */
+
+void dialogs_flow_closed(struct flow *flow);
 
 /* ---- hangup.c ---- */
 

@@ -347,6 +347,7 @@ struct proxy_sizes proxy_sizes(const struct proxy *proxy)
         .flows = proxy->flow_count,
         .requests = proxy->forward_count,
         .transactions = transactions_count(proxy->transactions),
+        .dialogs = proxy->dialog_count,
     };
 }
 

@@ -93,5 +93,6 @@ struct proxy_sizes {
     size_t flows;
     size_t requests;     /* on their way, or kept for retransmissions of theirs */
     size_t transactions; /* those too that only wait for retransmissions */
+    size_t dialogs;      /* calls that are answered, by flows: one between two clients is two */
 };
 struct proxy_sizes proxy_sizes(const struct proxy *proxy);

@@ -201,6 +201,7 @@ void edge_teardown(struct edge *edge)
     edge_wait(edge, 200000); /* whatever is left ends by its own timers */
     assert_int_equal(proxy_sizes(edge->proxy).transactions, 0);
     assert_int_equal(proxy_sizes(edge->proxy).requests, 0);
+    assert_int_equal(proxy_sizes(edge->proxy).dialogs, 0);
     assert_int_equal(timers_count(edge->timers), 0);
     proxy_destroy(&edge->proxy);
     timers_destroy(&edge->timers);

@@ -127,7 +127,7 @@ void report_log(const struct report *report, const char *what)
         LOG_NUMBER("requests-core", (int64_t)proxy->requests_core),
         LOG_NUMBER("responses-access", (int64_t)proxy->responses_access),
         LOG_NUMBER("responses-core", (int64_t)proxy->responses_core),
-        LOG_NUMBER("rejected", (int64_t)proxy->rejected),
+        LOG_NUMBER("rejected", (int64_t)proxy_rejected(proxy)),
         LOG_NUMBER("broken", (int64_t)proxy->dropped_broken),
         LOG_NUMBER("stray", (int64_t)proxy->dropped_stray),
         LOG_NUMBER("foreign", (int64_t)proxy->dropped_foreign),

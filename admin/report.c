@@ -6,7 +6,8 @@ void worker_totals_add(struct worker_totals *sum, const struct worker_totals *mo
     sum->proxy.requests_core += more->proxy.requests_core;
     sum->proxy.responses_access += more->proxy.responses_access;
     sum->proxy.responses_core += more->proxy.responses_core;
-    sum->proxy.rejected += more->proxy.rejected;
+    for (size_t i = 0; i < REFUSAL_COUNT; i++)
+        sum->proxy.refused[i] += more->proxy.refused[i];
     sum->proxy.dropped_broken += more->proxy.dropped_broken;
     sum->proxy.dropped_stray += more->proxy.dropped_stray;
     sum->proxy.dropped_foreign += more->proxy.dropped_foreign;

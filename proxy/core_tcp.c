@@ -508,7 +508,7 @@ static ssize_t messages_take(struct connection *connection, char *bytes, size_t 
         case FRAME_PING: (void)message_add(connection, &connection->peer, STR("\r\n"), true); break;
         case FRAME_BROKEN:
             log_connection(LOG_WARNING, "core connection has a broken message", &connection->peer,
-                           frame.error);
+                           refusals[frame.refusal].reason);
             return -EPROTO;
         case FRAME_MESSAGE:
             tcp->counters.received++;

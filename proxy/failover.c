@@ -84,32 +84,32 @@ static void branch_leave(struct forward *forward, uint64_t now)
     proxy->forward_count++;
 }
 
-/* Read the request anew, as it came, and choose a backend that was not tried. 0 or a status. */
-static int request_again(struct forward *forward, struct target *target, uint64_t now)
+/* Read the request anew, as it came, and choose a backend that was not tried. */
+static enum refusal request_again(struct forward *forward, struct target *target, uint64_t now)
 {
     struct proxy *proxy = forward->proxy;
     struct tries *tries = forward->tries;
     struct sip_msg *request = &proxy->msg;
     struct str extra = STR("");
+    enum refusal refusal;
     struct hop reply_to;
-    int status;
 
     arena_reset(&proxy->arena);
     if (sip_scan(tries->bytes, tries->len, tries->framing, false, request) ||
         via_received(proxy, request, &forward->from, &reply_to))
-        return status_if_memory(proxy, 500); /* they were fine before */
-    status = request_check(proxy, request, &forward->from, &extra, &target->why);
-    if (!status)
-        status = target_choose(proxy, request, &forward->from, now, target);
-    if (status)
-        return status_if_memory(proxy, status);
+        return REFUSE_NO_ROOM; /* they were fine before */
+    refusal = request_check(proxy, request, &forward->from, &extra);
+    if (!refusal)
+        refusal = target_choose(proxy, request, &forward->from, now, target);
+    if (refusal)
+        return unless_no_memory(proxy, refusal);
     target->endpoint =
         backend_choose(proxy->core->endpoints, proxy->core->endpoint_count, proxy->options.health,
                        request_user(proxy, request), &tries->tried, now);
     if (!target->endpoint)
-        return 503;
+        return REFUSE_BACKENDS_FAILED;
     target->hop = (struct hop){.core = target->endpoint->addr};
-    return status_if_memory(proxy, 0);
+    return unless_no_memory(proxy, REFUSE_NOT);
 }
 
 static void log_moved(const struct forward *forward, const struct core_addr *before,
@@ -129,28 +129,27 @@ bool forward_move(struct forward *forward, const char *reason, uint64_t now)
 {
     struct core_addr before = forward->to.core;
     struct target target = {0};
-    int status;
+    enum refusal refusal;
 
     if (!forward->tries || !forward->server || forward->cancelled || forward->expired ||
         !backend_left(forward->proxy, &forward->tries->tried, now))
         return false;
     timer_stop(forward->proxy->options.timers, &forward->tries->timer);
     branch_leave(forward, now);
-    status = request_again(forward, &target, now);
-    if (!status) {
+    refusal = request_again(forward, &target, now);
+    if (!refusal) {
         forward->slot = target.endpoint->slot;
         slot_set_add(&forward->tries->tried, target.endpoint->slot);
         forward->proxy->counters.moved++;
         forward->moved = true;
-        status = forward_send(forward, &forward->proxy->msg, &target, now);
+        refusal = forward_send(forward, &forward->proxy->msg, &target, now);
     }
-    if (!status) {
+    if (!refusal) {
         log_moved(forward, &before, reason);
         return true;
     }
     tries_end(forward);
-    forward_answer(forward, status, target.why, status == 503 ? STR("Retry-After: 5\r\n") : STR(""),
-                   now);
+    forward_answer(forward, refusal, now);
     return true;
 }
 
@@ -168,7 +167,7 @@ static void try_fire(struct timer *timer, uint64_t now)
     if (!forward->cancelled)
         return;
     branch_leave(forward, now);
-    forward_answer(forward, 487, NULL, STR(""), now);
+    forward_answer(forward, REFUSE_CANCELLED, now);
 }
 
 /* The last has the timers of RFC 3261. */
@@ -202,6 +201,6 @@ bool overload_answer(struct forward *forward, const struct sip_msg *response, ui
         return true;
     if (!forward->moved || forward->cancelled)
         return false;
-    forward_answer(forward, 503, NULL, STR("Retry-After: 5\r\n"), now);
+    forward_answer(forward, REFUSE_BACKENDS_FAILED, now);
     return true;
 }

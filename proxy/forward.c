@@ -123,19 +123,20 @@ void forwards_destroy(struct proxy *proxy)
     }
 }
 
-void forward_answer(struct forward *forward, int status, const char *why, struct str extra,
-                    uint64_t now)
+void forward_answer(struct forward *forward, enum refusal refusal, uint64_t now)
 {
     const struct flow *flow = forward->from.flow ? forward->from.flow : forward->to.flow;
+    const struct refusal_row *row = &refusals[refusal];
+    int status;
 
     if (!forward->server)
         return;
-    if (status >= 400)
-        forward->proxy->counters.rejected++;
+    status = refusal_count(forward->proxy, refusal);
     log_event(LOG_INFO, "request answered", LOG_TEXT("flow", str_of(flow ? flow->name : "-")),
               LOG_TEXT("call-id", str_of(forward->call_id)), LOG_NUMBER("status", status),
-              LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
-    server_transaction_reply(forward->server, status, why, extra, now);
+              LOG_TEXT("reason", str_of(row->reason)), LOG_TEXT("rule", str_of(row->rule)));
+    server_transaction_reply(forward->server, status, row->reason, refusal_headers(status, STR("")),
+                             now);
 }
 
 /* ---- requests ---- */
@@ -161,37 +162,39 @@ static bool answer_kept(struct proxy *proxy, const struct sip_msg *request,
 /* Answer a request that goes nowhere. INVITE gets a transaction, but not without limit: a client
  * must not be able to fill the table with what is refused. */
 static void request_answer(struct proxy *proxy, const struct sip_msg *request,
-                           const struct hop *reply_to, int status, const char *why,
-                           struct str extra, uint64_t now)
+                           const struct hop *reply_to, enum refusal refusal, struct str extra,
+                           uint64_t now)
 {
+    const struct refusal_row *row = &refusals[refusal];
     const struct flow *flow = reply_to->flow;
+    int status;
 
     if (request->method == SIP_ACK) /* V5, M1 */
         return;
+    status = refusal_count(proxy, refusal);
     log_event(status >= 400 ? LOG_INFO : LOG_DEBUG,
               status >= 400 ? "request refused" : "request answered",
               LOG_TEXT("flow", str_of(flow ? flow->name : "core")),
               LOG_TEXT("method", request->method_name), LOG_NUMBER("status", status),
               LOG_TEXT("call-id", request->call_id), LOG_TEXT("uri", request->uri),
-              LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
-    if (status >= 400)
-        proxy->counters.rejected++;
+              LOG_TEXT("reason", str_of(row->reason)), LOG_TEXT("rule", str_of(row->rule)));
+    extra = refusal_headers(status, extra);
     if (request->method != SIP_INVITE || (flow && flow_is_full(flow)) ||
-        !answer_kept(proxy, request, reply_to, status, why, extra, now))
-        proxy_reply(proxy, request, reply_to, status, why, extra);
+        !answer_kept(proxy, request, reply_to, status, row->reason, extra, now))
+        proxy_reply(proxy, request, reply_to, status, row->reason, extra);
 }
 
-int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
-                  const char *id)
+enum refusal request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
+                           const char *id)
 {
-    int status = via_push(proxy, request, to, id);
+    enum refusal refusal = via_push(proxy, request, to, id);
 
-    if (!status) {
+    if (!refusal) {
         buf_reset(&proxy->out);
         sip_print(request, &proxy->out);
-        status = proxy->out.overflow ? 513 : 0;
+        refusal = proxy->out.overflow ? REFUSE_TOO_LARGE : REFUSE_NOT;
     }
-    return status_if_memory(proxy, status);
+    return unless_no_memory(proxy, refusal);
 }
 
 void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SIZE])
@@ -201,13 +204,13 @@ void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SI
 }
 
 /* As it goes out. What turns out too large for a datagram is printed anew for TCP (T7). */
-static int request_print_sized(struct proxy *proxy, struct sip_msg *request, struct hop *to,
-                               const char *id, uint64_t now)
+static enum refusal request_print_sized(struct proxy *proxy, struct sip_msg *request,
+                                        struct hop *to, const char *id, uint64_t now)
 {
-    int status = request_print(proxy, request, to, id);
+    enum refusal refusal = request_print(proxy, request, to, id);
 
-    if (status || !core_transport_choose(proxy, to, proxy->out.len, now))
-        return status;
+    if (refusal || !core_transport_choose(proxy, to, proxy->out.len, now))
+        return refusal;
     sip_drop(request, (unsigned)sip_find(request, HEADER_VIA, 0));
     return request_print(proxy, request, to, id);
 }
@@ -219,28 +222,27 @@ static void ack_forward(struct proxy *proxy, struct sip_msg *ack, const struct h
     char id[TRANSACTION_ID_SIZE];
     struct target target;
     struct str extra = STR("");
-    const char *why = NULL;
-    int status;
+    enum refusal refusal;
 
     if (proxy_replied(proxy, ack))
         return;
-    status = request_check(proxy, ack, from, &extra, &why);
-    if (!status) {
-        status = target_choose(proxy, ack, from, now, &target);
-        why = target.why;
-    }
-    if (!status)
-        status = request_rewrite(proxy, ack, from, &target);
+    refusal = request_check(proxy, ack, from, &extra);
+    if (!refusal)
+        refusal = target_choose(proxy, ack, from, now, &target);
+    if (!refusal)
+        refusal = request_rewrite(proxy, ack, from, &target);
     ack_id(proxy, ack->top_branch, id);
-    if (!status)
-        status = request_print_sized(proxy, ack, &target.hop, id, now);
-    if (!status)
-        status = proxy_send(proxy, &target.hop, buf_str(&proxy->out)) ? 503 : 0;
-    if (status)
+    if (!refusal)
+        refusal = request_print_sized(proxy, ack, &target.hop, id, now);
+    if (!refusal && proxy_send(proxy, &target.hop, buf_str(&proxy->out)))
+        refusal = target.hop.flow ? REFUSE_FLOW_GONE : REFUSE_BACKENDS_FAILED;
+    if (refusal)
         log_event(LOG_INFO, "ACK dropped",
                   LOG_TEXT("flow", str_of(from->flow ? from->flow->name : "core")),
-                  LOG_TEXT("call-id", ack->call_id), LOG_NUMBER("status", status),
-                  LOG_TEXT("reason", str_of(why ? why : sip_reason(status))));
+                  LOG_TEXT("call-id", ack->call_id),
+                  LOG_NUMBER("status", refusal_status(proxy, refusal)),
+                  LOG_TEXT("reason", str_of(refusals[refusal].reason)),
+                  LOG_TEXT("rule", str_of(refusals[refusal].rule)));
 }
 
 /* Why it is cancelled goes on: a call that was answered elsewhere is no missed one (RFC 3326 2). */
@@ -265,7 +267,7 @@ static void cancel_receive(struct proxy *proxy, struct sip_msg *cancel, const st
     struct forward *forward;
 
     if (!server) {
-        request_answer(proxy, cancel, reply_to, 481, NULL, STR(""), now);
+        request_answer(proxy, cancel, reply_to, REFUSE_CANCEL_UNKNOWN, STR(""), now);
         return;
     }
     /* One that comes again may find the INVITE over: it gets its 200 all the same (T8). */
@@ -348,25 +350,26 @@ static bool record_routes_kept(const struct forward *forward, const struct sip_m
                forward->record_routes;
 }
 
-int forward_send(struct forward *forward, struct sip_msg *request, const struct target *target,
-                 uint64_t now)
+enum refusal forward_send(struct forward *forward, struct sip_msg *request,
+                          const struct target *target, uint64_t now)
 {
     struct proxy *proxy = forward->proxy;
     struct hop to = target->hop;
     char id[TRANSACTION_ID_SIZE];
-    int status = status_if_memory(proxy, request_rewrite(proxy, request, &forward->from, target));
+    enum refusal refusal =
+        unless_no_memory(proxy, request_rewrite(proxy, request, &forward->from, target));
 
-    if (status)
-        return status;
+    if (refusal)
+        return refusal;
     if (client_transaction_create(proxy->transactions, &to, &forward_user, forward,
                                   &forward->client))
-        return 503;
+        return REFUSE_NO_ROOM;
     target_enter(forward, &to);
     client_transaction_id(forward->client, id);
-    status = request_print_sized(proxy, request, &to, id, now);
-    if (status) {
+    refusal = request_print_sized(proxy, request, &to, id, now);
+    if (refusal) {
         drop_client(forward);
-        return status;
+        return refusal;
     }
     if (target->hop.flow) {
         forward->record_route_count = record_route_count(request);
@@ -378,7 +381,7 @@ int forward_send(struct forward *forward, struct sip_msg *request, const struct 
     try_start(forward, now);
     if (to.core.or_udp && !client_transaction_hop(forward->client)->core.or_udp)
         proxy->counters.tcp_by_udp++;
-    return 0;
+    return REFUSE_NOT;
 }
 
 /* Take one request to where it belongs: decide, then rewrite, then send. What a decision refuses
@@ -388,22 +391,19 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
 {
     struct str extra = STR("");
     struct target target = {0};
-    const char *why = NULL;
     struct forward *forward;
-    int status = request_check(proxy, request, reply_to, &extra, &why); /* 16.3 */
+    enum refusal refusal = request_check(proxy, request, reply_to, &extra); /* 16.3 */
 
-    if (!status) {
-        status = target_choose(proxy, request, reply_to, now, &target); /* 16.4, 16.5 */
-        why = target.why;
+    if (!refusal) {
+        refusal = target_choose(proxy, request, reply_to, now, &target); /* 16.4, 16.5 */
         extra = target.extra.p ? target.extra : extra;
     }
-    if (proxy->arena.no_memory) {
-        status = 503;
-        why = NULL;
-        extra = STR("Retry-After: 5\r\n");
+    if (proxy->arena.no_memory) { /* whatever was decided */
+        refusal = REFUSE_NO_ROOM;
+        extra = STR("");
     }
-    if (status) {
-        request_answer(proxy, request, reply_to, status, status == 200 ? NULL : why, extra, now);
+    if (refusal) {
+        request_answer(proxy, request, reply_to, refusal, extra, now);
         return;
     }
     forward = forward_create(proxy, request, reply_to);
@@ -411,8 +411,7 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
                                               forward, now, &forward->server)) {
         if (forward)
             forward_free(forward);
-        proxy->counters.rejected++;
-        proxy_reply(proxy, request, reply_to, 503, NULL, STR("Retry-After: 5\r\n"));
+        proxy_refuse(proxy, request, reply_to, REFUSE_NO_ROOM, STR(""));
         return;
     }
     if (request->method == SIP_REGISTER && reply_to->flow && target.hop.core.kind == CORE_EMBEDDED)
@@ -423,9 +422,9 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
         server_transaction_reply(forward->server, 100, NULL, STR(""), now); /* T2 */
     dialog_asked(forward, request);
     tries_begin(forward, &target, now);
-    status = forward_send(forward, request, &target, now); /* 16.6 */
-    if (status) /* Contact is the only header that is read so late */
-        forward_answer(forward, status, status == 400 ? "Bad Contact" : NULL, STR(""), now);
+    refusal = forward_send(forward, request, &target, now); /* 16.6 */
+    if (refusal)
+        forward_answer(forward, refusal, now);
 }
 
 int request_receive(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
@@ -443,7 +442,7 @@ int request_receive(struct proxy *proxy, struct sip_msg *request, const struct h
         if (err == -EINVAL)
             return -EPROTO;
         if (from->flow && request->method != SIP_ACK) /* nobody sends it again */
-            proxy_reply(proxy, request, from, 503, NULL, STR("Retry-After: 5\r\n"));
+            proxy_refuse(proxy, request, from, REFUSE_NO_ROOM, STR(""));
         return 0;
     }
     if (transactions_absorb(proxy->transactions, request, &reply_to, now))
@@ -566,7 +565,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
         return;
     }
     if (status == 487 && forward->expired) {
-        forward_answer(forward, 408, NULL, STR(""), now);
+        forward_answer(forward, REFUSE_TIMEOUT, now);
         return;
     }
     if (!response_print(forward, response)) {
@@ -574,9 +573,9 @@ static void on_response(void *owner, struct client_transaction *client, struct s
         if (proxy->arena.no_memory && forward->method == SIP_INVITE && status / 100 == 2)
             return; /* it comes again, until there is an ACK */
         if (status >= 200 && proxy->arena.no_memory)
-            forward_answer(forward, 500, NULL, STR(""), now);
+            forward_answer(forward, REFUSE_RESPONSE_NO_ROOM, now);
         else if (status >= 200)
-            forward_answer(forward, 502, "Bad Response", STR(""), now);
+            forward_answer(forward, REFUSE_RESPONSE, now);
         return;
     }
     if (status >= 200)
@@ -589,9 +588,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
 /* What a request gets whose client is gone: one that its sender has cancelled is no failure. */
 static void flow_gone_answer(struct forward *forward, uint64_t now)
 {
-    int status = forward->cancelled ? 487 : forward->proxy->conf->flow_gone_status;
-
-    forward_answer(forward, status, NULL, STR(""), now);
+    forward_answer(forward, forward->cancelled ? REFUSE_CANCELLED : REFUSE_FLOW_GONE, now);
 }
 
 static void on_client_failed(void *owner, struct client_transaction *client, int err, uint64_t now)
@@ -610,11 +607,11 @@ static void on_client_failed(void *owner, struct client_transaction *client, int
         return;
     }
     if (forward->cancelled || err == -ETIMEDOUT)
-        forward_answer(forward, forward->cancelled ? 487 : 408, NULL, STR(""), now);
+        forward_answer(forward, forward->cancelled ? REFUSE_CANCELLED : REFUSE_TIMEOUT, now);
     else if (forward->to.flow)
         flow_gone_answer(forward, now);
     else
-        forward_answer(forward, 503, NULL, STR("Retry-After: 5\r\n"), now);
+        forward_answer(forward, REFUSE_BACKENDS_FAILED, now);
 }
 
 static void on_client_ended(void *owner, struct client_transaction *client, uint64_t now)

@@ -32,20 +32,19 @@ struct forward {
     char call_id[CALL_ID_KEPT];
 };
 
-/* What was decided while memory ran out may be wrong, a refusal as well as a way: 503. */
-static inline int status_if_memory(const struct proxy *proxy, int status)
+/* What was decided while memory ran out may be wrong, a refusal as well as a way. */
+static inline enum refusal unless_no_memory(const struct proxy *proxy, enum refusal refusal)
 {
-    return proxy->arena.no_memory ? 503 : status;
+    return proxy->arena.no_memory ? REFUSE_NO_ROOM : refusal;
 }
 
 /* ---- forward.c ---- */
 
-/* A status for the request's sender from sipward itself. why NULL: the standard phrase. */
-void forward_answer(struct forward *forward, int status, const char *why, struct str extra,
-                    uint64_t now);
-/* Rewrite and send what has been decided (16.6). 0, or a status to answer with. */
-int forward_send(struct forward *forward, struct sip_msg *request, const struct target *target,
-                 uint64_t now);
+/* What the request's sender is told by sipward itself. */
+void forward_answer(struct forward *forward, enum refusal refusal, uint64_t now);
+/* Rewrite and send what has been decided (16.6). */
+enum refusal forward_send(struct forward *forward, struct sip_msg *request,
+                          const struct target *target, uint64_t now);
 
 bool forward_unanswered(const struct forward *forward); /* its sender waits for a final response */
 

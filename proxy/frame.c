@@ -15,10 +15,9 @@ static void more(struct sip_frame *out, size_t need)
     *out = (struct sip_frame){.kind = FRAME_MORE, .need = need};
 }
 
-static void broken(struct sip_frame *out, int status, const char *error, size_t head)
+static void broken(struct sip_frame *out, enum refusal refusal, size_t head)
 {
-    *out = (struct sip_frame){
-        .kind = FRAME_BROKEN, .len = head, .taken = head, .status = status, .error = error};
+    *out = (struct sip_frame){.kind = FRAME_BROKEN, .len = head, .taken = head, .refusal = refusal};
 }
 
 /* CRLFs before a start line (F2). false: there are none here. A lone LF is skipped like a CRLF. */
@@ -130,8 +129,8 @@ static bool content_length_line(struct str line, struct str *value)
     return str_eq_nocase(name, STR("Content-Length")) || str_eq_nocase(name, STR("l"));
 }
 
-/* The one Content-Length of a head. Returns 0 or a status, and then why. */
-static int content_length(struct str head, size_t max, size_t *length, const char **error)
+/* The one Content-Length of a head. */
+static enum refusal content_length(struct str head, size_t max, size_t *length)
 {
     bool found = false;
     size_t at = 0;
@@ -143,25 +142,19 @@ static int content_length(struct str head, size_t max, size_t *length, const cha
 
         if (!content_length_line(logical_line(head, &at), &value))
             continue;
-        *error = "Bad Content-Length";
         for (size_t i = 0; i < value.len; i++)
             if (!text_digit(value.p[i]))
-                return 400;
+                return REFUSE_CONTENT_LENGTH;
         if (!value.len)
-            return 400;
-        if (str_to_uint(value, max, &number)) {
-            *error = "Message Too Large";
-            return 513;
-        }
-        if (found && number != *length) {
-            *error = "Conflicting Content-Length";
-            return 400;
-        }
+            return REFUSE_CONTENT_LENGTH;
+        if (str_to_uint(value, max, &number))
+            return REFUSE_TOO_LARGE;
+        if (found && number != *length)
+            return REFUSE_CONTENT_LENGTH_CONFLICT;
         *length = (size_t)number;
         found = true;
     }
-    *error = "Missing Content-Length";
-    return found ? 0 : 400;
+    return found ? REFUSE_NOT : REFUSE_CONTENT_LENGTH_MISSING;
 }
 
 /* The bytes that end with the last whole line of at most `max`. */
@@ -176,8 +169,7 @@ static size_t lines_length(struct str bytes, size_t max)
 void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip_frame *out)
 {
     size_t head, body = 0, max = message_max < SIP_HEADERS_BYTES ? message_max : SIP_HEADERS_BYTES;
-    const char *error;
-    int status;
+    enum refusal refusal;
 
     if (!bytes.len) {
         more(out, 1);
@@ -196,21 +188,19 @@ void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip
     head = head_length(bytes, scanned);
     if (head > max || (!head && bytes.len >= max)) {
         *scanned = 0;
-        broken(out, 513, "Message Too Large", lines_length(bytes, max));
+        broken(out, REFUSE_TOO_LARGE, lines_length(bytes, max));
         return;
     }
     if (!head) {
         more(out, bytes.len + 1);
         return;
     }
-    status = content_length((struct str){bytes.p, head}, message_max, &body, &error);
-    if (!status && body > message_max - head) {
-        status = 513;
-        error = "Message Too Large";
-    }
-    if (status) {
+    refusal = content_length((struct str){bytes.p, head}, message_max, &body);
+    if (!refusal && body > message_max - head)
+        refusal = REFUSE_TOO_LARGE;
+    if (refusal) {
         *scanned = 0;
-        broken(out, status, error, head);
+        broken(out, refusal, head);
     } else if (bytes.len - head < body) {
         *scanned = (head + body) | CURSOR_WHOLE;
         more(out, head + body);

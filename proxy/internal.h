@@ -82,6 +82,14 @@ int proxy_send(struct proxy *proxy, const struct hop *to, struct str bytes);
 /* Answer without a transaction. reason NULL: the standard phrase. extra: header lines or empty. */
 void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struct hop *to,
                  int status, const char *reason, struct str extra);
+/* The same for a refusal. */
+void proxy_refuse(struct proxy *proxy, const struct sip_msg *request, const struct hop *to,
+                  enum refusal refusal, struct str extra);
+/* Count a refusal that is about to be answered. Returns its status. */
+int refusal_count(struct proxy *proxy, enum refusal refusal);
+int refusal_status(const struct proxy *proxy, enum refusal refusal);
+/* The header lines that go with it: those given, else a 503 says when to come back. */
+struct str refusal_headers(int status, struct str extra);
 /* Is this the ACK for an INVITE that proxy_reply() answered? */
 bool proxy_replied(const struct proxy *proxy, const struct sip_msg *ack);
 
@@ -104,17 +112,16 @@ struct target {
     struct hop hop;
     struct str uri;                  /* Request-URI to send */
     const struct endpoint *endpoint; /* chosen among others (B3); NULL: where it goes is fixed */
-    struct str extra;                /* header lines for the answer, when a status is returned */
-    const char *why; /* reason for the log and the reason phrase, when a status is returned */
+    struct str extra;                /* header lines for the answer, where it is refused */
 };
 
 /* Where a request goes (RFC 3261 16.4, 16.5; R2, R4, R7). Own Route values are taken off.
- * 0, or a status to answer with. */
-int target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                  uint64_t now, struct target *target);
+ */
+enum refusal target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                           uint64_t now, struct target *target);
 /* The same for one of the edge itself, in a dialog that a client began which is gone (T6). */
-int target_choose_own(struct proxy *proxy, struct sip_msg *request, uint64_t now,
-                      struct target *target);
+enum refusal target_choose_own(struct proxy *proxy, struct sip_msg *request, uint64_t now,
+                               struct target *target);
 /* The user that a request from the access side is of: what backend_choose() goes by (B3). */
 struct str request_user(struct proxy *proxy, const struct sip_msg *request);
 /* Host and port of our side that faces `to`, as its URIs and Via name it. */
@@ -126,15 +133,15 @@ struct str core_host(const struct proxy *proxy, const struct core_addr *to);
  * a Via that can't be read. -ENOMEM. */
 int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                  struct hop *reply_to);
-/* V6, M1, M2, M3, M5. 0, a status, or 200 where sipward answers itself (M1). `extra` may become
- * header lines for the answer. */
-int request_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                  struct str *extra, const char **why);
-/* Everything but the Via (RFC 3261 16.6 steps 2 to 6). 0 or a status. */
-int request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                    const struct target *target);
-/* Our Via on top (16.6 step 8, M3). 0 or a status. */
-int via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to, const char *id);
+/* V6, M1, M2, M3, M5. `extra` may become header lines for the answer. */
+enum refusal request_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                           struct str *extra);
+/* Everything but the Via (RFC 3261 16.6 steps 2 to 6). */
+enum refusal request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                             const struct target *target);
+/* Our Via on top (16.6 step 8, M3). */
+enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
+                      const char *id);
 /* A response on its way back, our Via already off. 0, or -ENOMEM. */
 int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
                      const struct hop *to, bool outbound);
@@ -150,9 +157,9 @@ void forwards_flow_closed(struct proxy *proxy, struct flow *flow, uint64_t now);
 /* The branch id of an ACK to a 2xx, which has no transaction: slot ffffff is nobody's. The same for
  * the same `key`, as a retransmission has to have. */
 void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SIZE]);
-/* Our Via on a request that was rewritten, and all of it into proxy->out. 0 or a status. */
-int request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
-                  const char *id);
+/* Our Via on a request that was rewritten, and all of it into proxy->out. */
+enum refusal request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
+                           const char *id);
 size_t forwards_unanswered(const struct proxy *proxy);
 void forwards_destroy(struct proxy *proxy);
 

@@ -7,12 +7,11 @@
 #include "proxy/text.h"
 #include "proxy/value.h"
 
-/* Where the scan stands. The first thing wrong decides status and error; it reads on, so that the
+/* Where the scan stands. What is wrong first is what it is refused for; it reads on, so that the
  * rest can be used to answer. */
 struct scan {
     char *at, *end;
     struct sip_msg *msg;
-    int status;
     bool peer_2543;
     bool via_read, cseq_read;
     bool repair;   /* of the header that will be added next */
@@ -22,12 +21,10 @@ struct scan {
 
 static_assert(HEADER_ID_COUNT <= 64, "scan.seen has a bit for each");
 
-static void refuse(struct scan *scan, int status, const char *error)
+static void refuse(struct scan *scan, enum refusal refusal)
 {
-    if (scan->status)
-        return;
-    scan->status = status;
-    scan->msg->error = error;
+    if (!scan->msg->refusal)
+        scan->msg->refusal = refusal;
 }
 
 /* ---- lines ---- */
@@ -123,9 +120,9 @@ static void request_uri_check(struct scan *scan)
     struct text_uri cut;
 
     if (!text_uri_cut(uri, &cut) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
-        refuse(scan, 400, "Bad Request-URI");
+        refuse(scan, REFUSE_REQUEST_URI);
     else if (!is_sip_uri(uri) && !str_eq_nocase(text_scheme(uri), STR("tel")))
-        refuse(scan, 416, "Unsupported URI Scheme");
+        refuse(scan, REFUSE_URI_SCHEME);
 }
 
 /* Method SP Request-URI SP SIP-Version, with exactly these two spaces (RFC 3261 7.1). Without a
@@ -147,15 +144,15 @@ static int request_line(struct scan *scan, struct str line)
     line = str_trim(line); /* blanks at the end are clear (N8) */
     last = memrchr(line.p, ' ', line.len);
     if (!last || last <= space + 1) {
-        refuse(scan, 400, "Bad request line");
+        refuse(scan, REFUSE_REQUEST_LINE);
         return 0;
     }
     msg->uri = (struct str){space + 1, (size_t)(last - space) - 1};
     version = (struct str){last + 1, (size_t)(line.p + line.len - last) - 1};
     if (text_has_any(msg->uri, " \t") || !starts_with_sip(version))
-        refuse(scan, 400, "Bad request line");
+        refuse(scan, REFUSE_REQUEST_LINE);
     else if (!str_eq_nocase(version, STR("SIP/2.0")))
-        refuse(scan, 505, "Version Not Supported");
+        refuse(scan, REFUSE_VERSION);
     else
         request_uri_check(scan);
     return 0;
@@ -172,13 +169,13 @@ static int start_line(struct scan *scan)
         return -EBADMSG;
     line = (struct str){start, (size_t)(stop - start)};
     if (text_has_control(line))
-        refuse(scan, 400, "Control byte in request line");
+        refuse(scan, REFUSE_REQUEST_LINE_CONTROL);
     else if (line.len > SIP_LINE_MAX)
-        refuse(scan, 414, "Request-URI Too Long");
+        refuse(scan, REFUSE_REQUEST_URI_LONG);
     else if (scan->at < scan->end && text_blank(*scan->at))
-        refuse(scan, 400, "Folded request line");
+        refuse(scan, REFUSE_REQUEST_LINE_FOLDED);
     if (starts_with_sip(line)) {
-        int err = scan->status ? -EBADMSG : status_line(scan, line);
+        int err = scan->msg->refusal ? -EBADMSG : status_line(scan, line);
 
         if (err)
             scan->msg->status = -1;
@@ -203,9 +200,9 @@ static void from_read(struct scan *scan, struct str value)
     struct text_addr addr;
 
     if (!addr_read(scan, value, &addr) || !text_tag_read(addr.params, &msg->from_tag))
-        refuse(scan, 400, "Bad From");
+        refuse(scan, REFUSE_FROM);
     else if (!msg->from_tag.p && msg->is_request && !scan->peer_2543) /* a response echoes it */
-        refuse(scan, 400, "Missing From tag");
+        refuse(scan, REFUSE_FROM_TAG);
 }
 
 static void to_read(struct scan *scan, struct str value)
@@ -213,13 +210,13 @@ static void to_read(struct scan *scan, struct str value)
     struct text_addr addr;
 
     if (!addr_read(scan, value, &addr) || !text_tag_read(addr.params, &scan->msg->to_tag))
-        refuse(scan, 400, "Bad To");
+        refuse(scan, REFUSE_TO);
 }
 
 static void call_id_read(struct scan *scan, struct str value)
 {
     if (!value.len || text_has_any(value, " \t,"))
-        refuse(scan, 400, "Bad Call-ID");
+        refuse(scan, REFUSE_CALL_ID);
     else
         scan->msg->call_id = value;
 }
@@ -235,19 +232,19 @@ static void cseq_read(struct scan *scan, struct str value)
         i++;
     method = str_trim((struct str){value.p + i, value.len - i});
     if (i == 0 || i == value.len || !text_blank(value.p[i]) || !text_is_token(method)) {
-        refuse(scan, 400, "Bad CSeq");
+        refuse(scan, REFUSE_CSEQ);
         return;
     }
     scan->cseq_read = true;
     if (str_to_uint((struct str){value.p, i}, INT32_MAX, &number))
-        refuse(scan, 400, "Bad CSeq");
+        refuse(scan, REFUSE_CSEQ);
     else
         msg->cseq = (uint32_t)number;
     if (!msg->is_request) {
         msg->method_name = method;
         msg->method = sip_method_of(method);
     } else if (!str_eq(method, msg->method_name)) {
-        refuse(scan, 400, "CSeq method does not match");
+        refuse(scan, REFUSE_CSEQ_METHOD);
     }
 }
 
@@ -255,7 +252,7 @@ static void content_length_read(struct scan *scan, struct str value)
 {
     scan->msg->has_content_length = true;
     if (str_to_uint(value, UINT32_MAX, &scan->content_length))
-        refuse(scan, 400, "Bad Content-Length");
+        refuse(scan, REFUSE_CONTENT_LENGTH);
 }
 
 /* The branch, which transactions are told apart by: one, and as plain as a token. */
@@ -334,7 +331,7 @@ static void header_add(struct scan *scan, enum header_id id, struct str name, st
     struct sip_msg *msg = scan->msg;
 
     if (msg->header_count == SIP_HEADERS_MAX) {
-        refuse(scan, 400, "Too many headers");
+        refuse(scan, REFUSE_HEADERS_MANY);
         return;
     }
     msg->headers[msg->header_count++] = (struct sip_header){id, name, value, scan->repair};
@@ -344,19 +341,19 @@ static void header_add(struct scan *scan, enum header_id id, struct str name, st
 /* A list header: one for each value (N2). */
 static void list_add(struct scan *scan, enum header_id id, struct str name, struct str list)
 {
-    static const char *const bad[HEADER_ID_COUNT] = {
-        [HEADER_VIA] = "Bad Via",
-        [HEADER_ROUTE] = "Bad Route",
-        [HEADER_RECORD_ROUTE] = "Bad Record-Route",
-        [HEADER_PATH] = "Bad Path",
-        [HEADER_CONTACT] = "Bad Contact",
+    static const enum refusal bad[HEADER_ID_COUNT] = {
+        [HEADER_VIA] = REFUSE_VIA,
+        [HEADER_ROUTE] = REFUSE_ROUTE,
+        [HEADER_RECORD_ROUTE] = REFUSE_RECORD_ROUTE,
+        [HEADER_PATH] = REFUSE_PATH,
+        [HEADER_CONTACT] = REFUSE_CONTACT,
     };
     struct str value;
     bool balanced;
 
     while (text_list_next(&list, &value, &balanced)) {
         if (!balanced || !value_clear(scan, id, value)) {
-            refuse(scan, 400, bad[id]);
+            refuse(scan, bad[id]);
             return;
         }
         scan->seen |= UINT64_C(1) << id;
@@ -367,16 +364,16 @@ static void list_add(struct scan *scan, enum header_id id, struct str name, stru
 /* May stand once (V3), and what the scan wants of it. */
 static const struct {
     enum header_id id;
-    const char *twice;
+    enum refusal twice;
     void (*read)(struct scan *scan, struct str value);
 } singles[] = {
-    {HEADER_FROM,           "Duplicate From",           from_read          },
-    {HEADER_TO,             "Duplicate To",             to_read            },
-    {HEADER_CALL_ID,        "Duplicate Call-ID",        call_id_read       },
-    {HEADER_CSEQ,           "Duplicate CSeq",           cseq_read          },
-    {HEADER_MAX_FORWARDS,   "Duplicate Max-Forwards",   NULL               },
-    {HEADER_MAX_BREADTH,    "Duplicate Max-Breadth",    NULL               },
-    {HEADER_CONTENT_LENGTH, "Duplicate Content-Length", content_length_read},
+    {HEADER_FROM,           REFUSE_FROM_TWICE,           from_read          },
+    {HEADER_TO,             REFUSE_TO_TWICE,             to_read            },
+    {HEADER_CALL_ID,        REFUSE_CALL_ID_TWICE,        call_id_read       },
+    {HEADER_CSEQ,           REFUSE_CSEQ_TWICE,           cseq_read          },
+    {HEADER_MAX_FORWARDS,   REFUSE_MAX_FORWARDS_TWICE,   NULL               },
+    {HEADER_MAX_BREADTH,    REFUSE_MAX_BREADTH_TWICE,    NULL               },
+    {HEADER_CONTENT_LENGTH, REFUSE_CONTENT_LENGTH_TWICE, content_length_read},
 };
 
 static void single_add(struct scan *scan, enum header_id id, struct str name, struct str value)
@@ -385,7 +382,7 @@ static void single_add(struct scan *scan, enum header_id id, struct str name, st
         if (singles[i].id != id)
             continue;
         if (scan->seen & UINT64_C(1) << id) {
-            refuse(scan, 400, singles[i].twice);
+            refuse(scan, singles[i].twice);
             return;
         }
         scan->seen |= UINT64_C(1) << id;
@@ -402,22 +399,22 @@ static void header_line(struct scan *scan, struct str line)
     struct str spelled, name, value;
 
     if (line.len > SIP_LINE_MAX) {
-        refuse(scan, 400, "Header line too long");
+        refuse(scan, REFUSE_HEADER_LONG);
         return;
     }
     if (text_has_control(line)) {
-        refuse(scan, 400, "Control byte in header");
+        refuse(scan, REFUSE_HEADER_CONTROL);
         return;
     }
     if (!colon) {
-        refuse(scan, 400, "Header line without colon");
+        refuse(scan, REFUSE_HEADER_COLON);
         return;
     }
     spelled = str_trim((struct str){line.p, (size_t)(colon - line.p)});
     name = header_canonical(spelled, &id);
     value = str_trim((struct str){colon + 1, (size_t)(line.p + line.len - colon) - 1});
     if (name.p == spelled.p && !text_is_token(spelled)) {
-        refuse(scan, 400, "Bad header name");
+        refuse(scan, REFUSE_HEADER_NAME);
         return;
     }
 
@@ -439,32 +436,32 @@ static void headers_read(struct scan *scan, const char *bytes)
 
     while (line_next(scan, &line)) {
         if ((size_t)(scan->at - bytes) > SIP_HEADERS_BYTES) {
-            refuse(scan, 513, "Message Too Large");
+            refuse(scan, REFUSE_TOO_LARGE);
             return;
         }
         if (!line.len)
             return;
         header_line(scan, line);
     }
-    refuse(scan, 400, "Missing empty line after headers");
+    refuse(scan, REFUSE_HEADERS_END);
 }
 
 static void mandatory_check(struct scan *scan)
 {
     static const struct {
         enum header_id id;
-        const char *missing;
+        enum refusal missing;
     } mandatory[] = {
-        {HEADER_VIA,     "Missing Via"    },
-        {HEADER_FROM,    "Missing From"   },
-        {HEADER_TO,      "Missing To"     },
-        {HEADER_CALL_ID, "Missing Call-ID"},
-        {HEADER_CSEQ,    "Missing CSeq"   },
+        {HEADER_VIA,     REFUSE_VIA_MISSING    },
+        {HEADER_FROM,    REFUSE_FROM_MISSING   },
+        {HEADER_TO,      REFUSE_TO_MISSING     },
+        {HEADER_CALL_ID, REFUSE_CALL_ID_MISSING},
+        {HEADER_CSEQ,    REFUSE_CSEQ_MISSING   },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(mandatory); i++)
         if (!(scan->seen & UINT64_C(1) << mandatory[i].id))
-            refuse(scan, 400, mandatory[i].missing);
+            refuse(scan, mandatory[i].missing);
     /* sip_response() stands in for an unreadable From or To: a branch is what answers match by. */
     scan->msg->readable = scan->via_read && scan->cseq_read && scan->msg->call_id.p;
 }
@@ -477,10 +474,10 @@ static void body_cut(struct scan *scan, enum sip_framing framing)
     msg->body = (struct str){scan->at, came};
     if (!msg->has_content_length) {
         if (framing == SIP_STREAM)
-            refuse(scan, 400, "Missing Content-Length"); /* F3 */
+            refuse(scan, REFUSE_CONTENT_LENGTH_MISSING); /* F3 */
     } else if (scan->content_length > came ||
                (framing == SIP_STREAM && scan->content_length != came)) {
-        refuse(scan, 400, "Content-Length does not match the body");
+        refuse(scan, REFUSE_CONTENT_LENGTH_BODY);
     } else {
         msg->body.len = (size_t)scan->content_length; /* F4 */
     }
@@ -496,7 +493,7 @@ int sip_scan(char *bytes, size_t len, enum sip_framing framing, bool peer_2543, 
     headers_read(&scan, bytes);
     mandatory_check(&scan);
     body_cut(&scan, framing);
-    return scan.status && !msg->is_request ? -EBADMSG : scan.status;
+    return msg->refusal && !msg->is_request ? -EBADMSG : refusals[msg->refusal].status;
 }
 
 bool sip_answerable(const struct sip_msg *msg)

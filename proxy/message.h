@@ -14,6 +14,7 @@
 
 #include <stdint.h>
 
+#include "proxy/refusal.h"
 #include "proxy/str.h"
 
 enum {
@@ -98,8 +99,8 @@ struct sip_msg {
     struct str top_sent_by; /* host[:port] of the first Via, as spelled */
     uint32_t cseq;          /* RFC 3261 8.1.1.5 */
     bool has_content_length;
-    bool readable;     /* Via, Call-ID and CSeq are: for sip_answerable() */
-    const char *error; /* why the scan refuses: a reason phrase, "Bad CSeq" */
+    bool readable;        /* Via, Call-ID and CSeq are: for sip_answerable() */
+    enum refusal refusal; /* why the scan refuses */
 
     unsigned header_count;
     struct sip_header headers[SIP_HEADERS_MAX];
@@ -112,7 +113,7 @@ enum sip_framing {
 };
 
 /* Read a message. 0: it is well formed by V1 to V4 (syntax, mandatory headers, single headers).
- * 400 to 513: it is not; msg->error says why, and as much as could be read is there, so that
+ * 400 to 513: it is not; msg->refusal says why, and as much as could be read is there, so that
  * sip_response() can answer a request if sip_answerable(). -EBADMSG: nothing to answer, drop it;
  * with msg->status set it is a broken response, and framing is not in doubt (V5). `peer_2543`: From
  * without tag is fine (V1: core side). */
@@ -163,13 +164,12 @@ struct sip_frame {
         FRAME_MESSAGE, /* `len` bytes from `start` are one message */
         FRAME_PING,    /* CRLFCRLF: answer CRLF (F2) */
         FRAME_IGNORE,  /* a CRLF: a pong, before a message, or half a ping: skip `taken` */
-        FRAME_BROKEN,  /* framing is lost: answer `status` to what is there, then close (F3, F6) */
+        FRAME_BROKEN,  /* framing is lost: answer `refusal` to what is there, then close (F3, F6) */
     } kind;
     size_t start, len; /* of the message; for FRAME_BROKEN: of its readable head */
     size_t taken;      /* bytes done with, to be dropped before the next call */
     size_t need;
-    int status;        /* 400, 513 */
-    const char *error; /* reason phrase */
+    enum refusal refusal; /* for FRAME_BROKEN */
 };
 
 /* Look at the bytes received and not yet taken. `scanned` is the connection's cursor: 0 at its

@@ -136,29 +136,47 @@ void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struc
     (void)proxy_send(proxy, to, buf_str(&proxy->out)); /* a reply that can't be sent is lost */
 }
 
-static void log_refused(const struct sip_msg *msg, const struct hop *from, int status,
-                        const char *why)
+int refusal_status(const struct proxy *proxy, enum refusal refusal)
 {
-    char text[CORE_ADDR_TEXT];
+    return refusal == REFUSE_FLOW_GONE ? proxy->conf->flow_gone_status : refusals[refusal].status;
+}
 
-    log_event(LOG_INFO, "request refused", LOG_TEXT("flow", hop_text(from, text)),
-              LOG_TEXT("method", msg->method_name), LOG_NUMBER("status", status),
-              LOG_TEXT("call-id", msg->call_id), LOG_TEXT("reason", str_of(why)));
+int refusal_count(struct proxy *proxy, enum refusal refusal)
+{
+    proxy->counters.refused[refusal]++;
+    return refusal_status(proxy, refusal);
+}
+
+struct str refusal_headers(int status, struct str extra)
+{
+    return status == 503 && !extra.len ? STR("Retry-After: 5\r\n") : extra;
+}
+
+void proxy_refuse(struct proxy *proxy, const struct sip_msg *request, const struct hop *to,
+                  enum refusal refusal, struct str extra)
+{
+    int status = refusal_count(proxy, refusal);
+
+    proxy_reply(proxy, request, to, status, refusals[refusal].reason,
+                refusal_headers(status, extra));
 }
 
 /* Answer what the scan refused, if it can be answered (V1 to V5). */
-static void refuse_scanned(struct proxy *proxy, const struct hop *from, int status, const char *why)
+static void refuse_scanned(struct proxy *proxy, const struct hop *from, enum refusal refusal)
 {
+    const struct refusal_row *row = &refusals[refusal];
     struct sip_msg *msg = &proxy->msg;
+    char text[CORE_ADDR_TEXT];
     struct hop reply_to;
 
-    log_refused(msg, from, status, why);
-    if (!sip_answerable(msg) || via_received(proxy, msg, from, &reply_to)) {
+    log_event(LOG_INFO, "request refused", LOG_TEXT("flow", hop_text(from, text)),
+              LOG_TEXT("method", msg->method_name), LOG_NUMBER("status", row->status),
+              LOG_TEXT("call-id", msg->call_id), LOG_TEXT("reason", str_of(row->reason)),
+              LOG_TEXT("rule", str_of(row->rule)));
+    if (!sip_answerable(msg) || via_received(proxy, msg, from, &reply_to))
         proxy->counters.dropped_broken++;
-        return;
-    }
-    proxy->counters.rejected++;
-    proxy_reply(proxy, msg, &reply_to, status, why, STR(""));
+    else
+        proxy_refuse(proxy, msg, &reply_to, refusal, STR(""));
 }
 
 /* One message, whole. -EPROTO: too broken to answer. */
@@ -177,13 +195,14 @@ static int receive(struct proxy *proxy, const struct hop *from, char *bytes, siz
     status = sip_scan(bytes, len, framing, !from->flow, msg);
     if (status < 0) {
         proxy->counters.dropped_broken++;
-        log_event(LOG_INFO, "message dropped", LOG_TEXT("flow", hop_text(from, text)),
-                  LOG_TEXT("reason", str_of(msg->error ? msg->error : "not SIP")));
+        log_event(
+            LOG_INFO, "message dropped", LOG_TEXT("flow", hop_text(from, text)),
+            LOG_TEXT("reason", str_of(msg->refusal ? refusals[msg->refusal].reason : "not SIP")));
         return msg->status ? 0 : -EPROTO; /* a broken response costs nobody the connection (V5) */
     }
     if (status > 0) {
         bool answerable = sip_answerable(msg);
-        refuse_scanned(proxy, from, status, msg->error);
+        refuse_scanned(proxy, from, msg->refusal);
         return answerable ? 0 : -EPROTO;
     }
     if (msg->is_request) {
@@ -206,7 +225,7 @@ static void refuse_frame(struct flow *flow, char *head, const struct sip_frame *
         proxy->counters.dropped_broken++;
         return;
     }
-    refuse_scanned(proxy, &from, frame->status, frame->error);
+    refuse_scanned(proxy, &from, frame->refusal);
 }
 
 ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t *scanned,
@@ -359,4 +378,13 @@ size_t proxy_unanswered(const struct proxy *proxy)
 const struct proxy_counters *proxy_counters(const struct proxy *proxy)
 {
     return &proxy->counters;
+}
+
+uint64_t proxy_rejected(const struct proxy_counters *counters)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < REFUSAL_COUNT; i++)
+        sum += refusals[i].status >= 400 ? counters->refused[i] : 0;
+    return sum;
 }

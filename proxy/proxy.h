@@ -14,6 +14,7 @@
 #include "proxy/backends.h"
 #include "proxy/core.h"
 #include "proxy/flow.h"
+#include "proxy/refusal.h"
 #include "proxy/timer.h"
 
 struct proxy_options {
@@ -76,17 +77,19 @@ size_t proxy_unanswered(const struct proxy *proxy);
 /* Counted events; read by the worker itself. */
 struct proxy_counters {
     uint64_t requests_access, requests_core, responses_access, responses_core;
-    uint64_t rejected;        /* requests answered with 4xx or 5xx by sipward itself */
-    uint64_t dropped_broken;  /* too broken to answer, or a broken response (V5) */
-    uint64_t dropped_stray;   /* responses that belong to no transaction (V5, T6) */
-    uint64_t dropped_foreign; /* from a core address that is no backend (R8) */
-    uint64_t tokens_refused;  /* R7 */
+    uint64_t refused[REFUSAL_COUNT]; /* requests that sipward itself answered, by why */
+    uint64_t dropped_broken;         /* too broken to answer, or a broken response (V5) */
+    uint64_t dropped_stray;          /* responses that belong to no transaction (V5, T6) */
+    uint64_t dropped_foreign;        /* from a core address that is no backend (R8) */
+    uint64_t tokens_refused;         /* forged or altered (R7) */
     uint64_t
         tcp_by_udp; /* requests that were for TCP, mostly for their size, and TCP failed (T7) */
     uint64_t moved; /* requests that went on to another backend (B3) */
     uint64_t flows_opened, flows_closed;
 };
 const struct proxy_counters *proxy_counters(const struct proxy *proxy);
+/* Of the refused ones those that were answered with 4xx or 5xx. */
+uint64_t proxy_rejected(const struct proxy_counters *counters);
 
 /* How much there is at this moment. */
 struct proxy_sizes {

@@ -436,7 +436,7 @@ void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uin
     status = sip_scan(bytes, len, SIP_DATAGRAM, false, message);
     if (status) {
         if (status > 0 && message->is_request)
-            refuse(registrar, message, status, message->error);
+            refuse(registrar, message, status, refusals[message->refusal].reason);
     } else if (message->is_request) {
         request_receive(registrar, message, now);
     } else {

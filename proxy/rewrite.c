@@ -128,7 +128,8 @@ static uint64_t loop_hash(const struct proxy *proxy, const struct sip_msg *reque
     return XXH3_64bits_digest(&state);
 }
 
-int via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to, const char *id)
+enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
+                      const char *id)
 {
     unsigned long loop = (unsigned long)loop_hash(proxy, request);
     const struct flow *flow = to->flow;
@@ -148,8 +149,8 @@ int via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
                              to->core.kind == CORE_TCP ? "TCP" : "UDP", STR_ARG(host), id, loop);
     }
     if (!value.p || sip_push(request, HEADER_VIA, value))
-        return 513;
-    return 0;
+        return REFUSE_TOO_LARGE;
+    return REFUSE_NOT;
 }
 
 /* A Via of ours with the same loop part: the request was here before (M3). */
@@ -179,49 +180,42 @@ static bool is_loop(struct proxy *proxy, const struct sip_msg *request, const st
 
 /* ---- checks ---- */
 
-/* M1, M2. 0 or a status. */
-static int max_forwards_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                              const char **why)
+/* M1, M2. */
+static enum refusal max_forwards_check(struct proxy *proxy, struct sip_msg *request,
+                                       const struct hop *from)
 {
     int index = sip_find(request, HEADER_MAX_FORWARDS, 0);
     uint64_t hops;
 
     if (index < 0)
         return 0;
-    if (str_to_uint(request->headers[index].value, MAX_FORWARDS_LIMIT, &hops)) {
-        *why = "Bad Max-Forwards";
-        return 400;
-    }
+    if (str_to_uint(request->headers[index].value, MAX_FORWARDS_LIMIT, &hops))
+        return REFUSE_MAX_FORWARDS;
     if (from->flow && hops > proxy->conf->limits.max_forwards)
         hops = proxy->conf->limits.max_forwards;
-    if (hops == 0) {
-        *why = "Too Many Hops";
-        return request->method == SIP_OPTIONS ? 200 : 483;
-    }
+    if (hops == 0)
+        return request->method == SIP_OPTIONS ? ANSWER_MAX_FORWARDS_ZERO : REFUSE_MAX_FORWARDS_ZERO;
     struct str value = arena_printf(&proxy->arena, "%u", (unsigned)hops - 1);
     request->headers[index].value = value;
-    return value.p ? 0 : 513;
+    return value.p ? REFUSE_NOT : REFUSE_TOO_LARGE;
 }
 
-/* M5. 0 or a status. */
-static int max_breadth_check(const struct sip_msg *request, const char **why)
+/* M5. */
+static enum refusal max_breadth_check(const struct sip_msg *request)
 {
     struct str value = sip_value(request, HEADER_MAX_BREADTH);
     uint64_t breadth;
 
     if (!value.p)
         return 0;
-    if (str_to_uint(value, UINT32_MAX, &breadth)) {
-        *why = "Bad Max-Breadth";
-        return 400;
-    }
-    *why = "Max-Breadth Exceeded";
-    return breadth ? 0 : 440;
+    if (str_to_uint(value, UINT32_MAX, &breadth))
+        return REFUSE_MAX_BREADTH;
+    return breadth ? REFUSE_NOT : REFUSE_MAX_BREADTH_ZERO;
 }
 
 /* V6: sipward knows no option that a client could require of a proxy. */
-static int proxy_require_check(struct proxy *proxy, const struct sip_msg *request,
-                               struct str *extra, const char **why)
+static enum refusal proxy_require_check(struct proxy *proxy, const struct sip_msg *request,
+                                        struct str *extra)
 {
     struct str lines = STR("");
 
@@ -231,39 +225,30 @@ static int proxy_require_check(struct proxy *proxy, const struct sip_msg *reques
             lines = arena_printf(&proxy->arena, STR_FMT "Unsupported: " STR_FMT "\r\n",
                                  STR_ARG(lines), STR_ARG(tokens));
         if (!lines.p)
-            return 513;
+            return REFUSE_TOO_LARGE;
     }
     if (!lines.len)
-        return 0;
+        return REFUSE_NOT;
     *extra = lines;
-    *why = "Bad Extension";
-    return 420;
+    return REFUSE_PROXY_REQUIRE;
 }
 
-int request_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                  struct str *extra, const char **why)
+enum refusal request_check(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                           struct str *extra)
 {
-    int status = max_forwards_check(proxy, request, from, why);
+    enum refusal refusal = max_forwards_check(proxy, request, from);
 
-    if (!status)
-        status = max_breadth_check(request, why);
-    if (!status && is_loop(proxy, request, from)) {
-        *why = "Loop Detected";
-        status = 482;
-    }
-    if (!status)
-        status = proxy_require_check(proxy, request, extra, why);
-    if (!status && proxy->draining && !request->to_tag.p && request->method != SIP_CANCEL) {
-        *extra = STR("Retry-After: 5\r\n");
-        *why = "Shutting Down";
-        status = 503;
-    }
-    if (!status && request->method != SIP_ACK && from->flow && flow_is_full(from->flow)) {
-        *extra = STR("Retry-After: 5\r\n");
-        *why = "Too Many Open Transactions";
-        status = 503;
-    }
-    return status;
+    if (!refusal)
+        refusal = max_breadth_check(request);
+    if (!refusal && is_loop(proxy, request, from))
+        refusal = REFUSE_LOOP;
+    if (!refusal)
+        refusal = proxy_require_check(proxy, request, extra);
+    if (!refusal && proxy->draining && !request->to_tag.p && request->method != SIP_CANCEL)
+        refusal = REFUSE_STOPPING;
+    if (!refusal && request->method != SIP_ACK && from->flow && flow_is_full(from->flow))
+        refusal = REFUSE_FLOW_FULL;
+    return refusal;
 }
 
 /* ---- headers that the configuration names (N5, N6, N7) ---- */
@@ -609,15 +594,15 @@ static int request_to_access(struct proxy *proxy, struct sip_msg *request,
     return err;
 }
 
-int request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                    const struct target *target)
+enum refusal request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                             const struct target *target)
 {
     int err;
 
     request->uri = target->uri;
     err = cseq_tidy(proxy, request);
     if (err)
-        return 513;
+        return REFUSE_TOO_LARGE;
     err = target->hop.flow ? request_to_access(proxy, request, &from->core, target->hop.flow)
                            : request_to_core(proxy, request, from->flow, &target->hop.core);
     if (!err && sip_find(request, HEADER_MAX_FORWARDS, 0) < 0) { /* M2 */
@@ -625,9 +610,9 @@ int request_rewrite(struct proxy *proxy, struct sip_msg *request, const struct h
         err = sip_insert(request, request->header_count, HEADER_MAX_FORWARDS, hops);
     }
     switch (err) {
-    case 0: return 0;
-    case -EBADMSG: return 400;
-    default: return 513; /* too large for our scratch memory or header table */
+    case 0: return REFUSE_NOT;
+    case -EBADMSG: return REFUSE_CONTACT; /* the only header that is read so late */
+    default: return REFUSE_TOO_LARGE;     /* too large for our scratch memory or header table */
     }
 }
 

@@ -149,9 +149,13 @@ static bool is_own_port(const struct proxy *proxy, const struct flow *flow, int 
 /* The flow token of one of our own URIs: 0; -EINVAL: it has none; -EBADMSG: a forged one (R7). */
 static int uri_token(struct proxy *proxy, const struct sip_uri *uri, struct token *token)
 {
+    int err;
+
     if (!uri->user.p || uri->user.len != TOKEN_FLOW_LEN)
         return -EINVAL;
-    return token_parse(proxy->tokens, &proxy->arena, uri->user, token);
+    err = token_parse(proxy->tokens, &proxy->arena, uri->user, token);
+    proxy->counters.tokens_refused += err == -EBADMSG;
+    return err;
 }
 
 /* What the Route set said about the way, once our own values are off. */
@@ -163,7 +167,7 @@ struct routing {
     struct str uri;      /* Request-URI, as a strict router should have left it */
 };
 
-/* Read the top Route value. 0, 1: there is none, or a status. */
+/* Read the top Route value. 0, -ENOENT: there is none, -EINVAL. */
 static int route_top(struct proxy *proxy, const struct sip_msg *request, int *index,
                      struct sip_uri *uri)
 {
@@ -171,9 +175,9 @@ static int route_top(struct proxy *proxy, const struct sip_msg *request, int *in
 
     *index = sip_find(request, HEADER_ROUTE, 0);
     if (*index < 0)
-        return 1;
+        return -ENOENT;
     if (sip_addr_parse(&proxy->arena, request->headers[*index].value, &addr))
-        return 400;
+        return -EINVAL;
     *uri = addr.uri;
     return 0;
 }
@@ -186,50 +190,52 @@ static bool token_same(const struct token *a, const struct token *b)
 
 /* A strict router put our Record-Route URI into the Request-URI: the last Route value is what it
  * stood for (RFC 3261 16.4). */
-static int strict_repair(struct proxy *proxy, struct sip_msg *request, struct routing *routing)
+static enum refusal strict_repair(struct proxy *proxy, struct sip_msg *request,
+                                  struct routing *routing)
 {
     struct sip_uri uri;
     struct sip_addr last;
     int index = -1;
 
     if (sip_find(request, HEADER_ROUTE, 0) < 0 || sip_uri_parse(&proxy->arena, request->uri, &uri))
-        return 0;
+        return REFUSE_NOT;
     switch (uri_token(proxy, &uri, &routing->token)) {
-    case -EBADMSG: return 403;
+    case -EBADMSG: return REFUSE_TOKEN_FORGED;
     case 0: break;
-    default: return 0;
+    default: return REFUSE_NOT;
     }
     for (int i = 0; (i = sip_find(request, HEADER_ROUTE, (unsigned)(index + 1))) >= 0;)
         index = i;
     if (sip_addr_parse(&proxy->arena, request->headers[index].value, &last) ||
         !last.uri.host.p) /* it becomes the Request-URI: sip or sips (V2) */
-        return 400;
+        return REFUSE_ROUTE;
     routing->uri = last.uri.text;
     sip_drop(request, (unsigned)index);
     routing->has_token = true;
-    return 0;
+    return REFUSE_NOT;
 }
 
 /* Take our own Route values off: the pair that one passage left (the same token in both, R3), or
- * those without a token that a client was given as its outbound proxy. 0 or a status. */
-static int routes_take(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
-                       uint64_t now, struct routing *routing)
+ * those without a token that a client was given as its outbound proxy. */
+static enum refusal routes_take(struct proxy *proxy, struct sip_msg *request,
+                                const struct flow *flow, uint64_t now, struct routing *routing)
 {
     struct token token;
     struct sip_uri uri;
+    enum refusal refusal;
     unsigned taken;
-    int index, status;
+    int index, top;
 
     *routing = (struct routing){.uri = request->uri};
-    status = strict_repair(proxy, request, routing);
-    if (status)
-        return status;
+    refusal = strict_repair(proxy, request, routing);
+    if (refusal)
+        return refusal;
     taken = routing->has_token ? 1 : 0;
 
-    while (!(status = route_top(proxy, request, &index, &uri))) {
+    while (!(top = route_top(proxy, request, &index, &uri))) {
         int err = uri_token(proxy, &uri, &token);
         if (err == -EBADMSG)
-            return 403;
+            return REFUSE_TOKEN_FORGED;
         if (err == 0) {
             if (taken == 2 || (routing->has_token && !token_same(&token, &routing->token)))
                 break; /* another passage: where the request goes, not where it came from */
@@ -243,11 +249,11 @@ static int routes_take(struct proxy *proxy, struct sip_msg *request, const struc
         }
         sip_drop(request, (unsigned)index);
     }
-    if (status > 1)
-        return status;
-    routing->has_next = status == 0;
+    if (top == -EINVAL)
+        return REFUSE_ROUTE;
+    routing->has_next = top == 0;
     routing->next = uri;
-    return 0;
+    return REFUSE_NOT;
 }
 
 /* The token in a masked Contact that became a Request-URI (R6). As uri_token(). */
@@ -262,12 +268,6 @@ static int contact_token(struct proxy *proxy, const struct sip_uri *uri, struct 
     return err == 0 && token->kind != TOKEN_CONTACT ? -EBADMSG : err;
 }
 
-static int refuse(struct target *target, int status, const char *why)
-{
-    target->why = why;
-    return status;
-}
-
 static bool names_tcp(const struct sip_uri *uri)
 {
     struct str transport;
@@ -277,8 +277,8 @@ static bool names_tcp(const struct sip_uri *uri)
 }
 
 /* A backend for what is in no dialog (B3), or 503 (B4). */
-static int target_backend(struct proxy *proxy, const struct sip_msg *request, uint64_t now,
-                          struct target *target)
+static enum refusal target_backend(struct proxy *proxy, const struct sip_msg *request, uint64_t now,
+                                   struct target *target)
 {
     enum { RETRY_AFTER_S = 10 };
     const struct core_view *view = proxy->core;
@@ -287,17 +287,18 @@ static int target_backend(struct proxy *proxy, const struct sip_msg *request, ui
                                       request_user(proxy, request), NULL, now);
     if (target->endpoint) {
         target->hop.core = target->endpoint->addr;
-        return 0;
+        return REFUSE_NOT;
     }
     target->extra = arena_printf(&proxy->arena, "Retry-After: %u\r\n",
                                  backend_retry_after_s(view->endpoints, view->endpoint_count,
                                                        proxy->options.health, RETRY_AFTER_S, now));
-    return refuse(target, 503, "No Backend Is Up");
+    return REFUSE_NO_BACKEND;
 }
 
 /* Access to core: out of dialog to a backend, in dialog along the route (R2, R4). */
-static int target_core(struct proxy *proxy, struct sip_msg *request, const struct routing *routing,
-                       const struct flow *flow, uint64_t now, struct target *target)
+static enum refusal target_core(struct proxy *proxy, struct sip_msg *request,
+                                const struct routing *routing, const struct flow *flow,
+                                uint64_t now, struct target *target)
 {
     const struct endpoint *backend;
     struct token token;
@@ -308,7 +309,7 @@ static int target_core(struct proxy *proxy, struct sip_msg *request, const struc
     if (routing->has_next)
         uri = routing->next;
     else if (sip_uri_parse(&proxy->arena, routing->uri, &uri))
-        return refuse(target, 403, "Request-URI Is No Backend");
+        return REFUSE_URI_FOREIGN;
 
     backend = backend_find(proxy, request, &uri, now);
     if (backend) {
@@ -317,18 +318,17 @@ static int target_core(struct proxy *proxy, struct sip_msg *request, const struc
             target->hop.core.kind = CORE_TCP;
             target->hop.core.or_udp = true;
         }
-        return 0;
+        return REFUSE_NOT;
     }
     switch (routing->has_next ? uri_token(proxy, &uri, &token)
                               : contact_token(proxy, &uri, &token)) {
-    case 0: target->hop.core = (struct core_addr){.kind = CORE_SELF}; return 0;
-    case -EBADMSG: return refuse(target, 403, "Forged Flow Token");
+    case 0: target->hop.core = (struct core_addr){.kind = CORE_SELF}; return REFUSE_NOT;
+    case -EBADMSG: return REFUSE_TOKEN_FORGED;
     default: break;
     }
     if (!routing->has_next && is_own_name(proxy, flow, uri.host))
         return target_backend(proxy, request, now, target);
-    return refuse(target, 403,
-                  routing->has_next ? "Route Is No Backend" : "Request-URI Is No Backend");
+    return routing->has_next ? REFUSE_ROUTE_FOREIGN : REFUSE_URI_FOREIGN;
 }
 
 /* The client's own Contact as a Request-URI: without "?headers", which have no place there (RFC
@@ -343,8 +343,8 @@ static struct str contact_uri(struct proxy *proxy, struct str contact)
 }
 
 /* Core to access: the flow that the token names (R7). */
-static int target_flow(struct proxy *proxy, struct sip_msg *request, const struct routing *routing,
-                       struct target *target)
+static enum refusal target_flow(struct proxy *proxy, struct sip_msg *request,
+                                const struct routing *routing, struct target *target)
 {
     struct token contact;
     struct sip_uri uri = {0};
@@ -353,59 +353,56 @@ static int target_flow(struct proxy *proxy, struct sip_msg *request, const struc
     if (!sip_uri_parse(&proxy->arena, routing->uri, &uri)) {
         err = contact_token(proxy, &uri, &contact);
         if (err == -EBADMSG)
-            return refuse(target, 403, "Forged Flow Token");
+            return REFUSE_TOKEN_FORGED;
         if (err == 0)
             target->uri = contact_uri(proxy, contact.uri);
     }
     if (routing->has_token && !flow_find(proxy, &routing->token, &target->hop.flow))
-        return 0;
+        return REFUSE_NOT;
     /* The dialog's flow may have been replaced: a later Contact of the same client counts then. */
     if (err == 0 && !flow_find(proxy, &contact, &target->hop.flow))
-        return 0;
+        return REFUSE_NOT;
     if (routing->has_token || err == 0)
-        return refuse(target, proxy->conf->flow_gone_status, "Flow Failed");
+        return REFUSE_FLOW_GONE;
 
     err = uri_token(proxy, &uri, &contact); /* a Path URI used as Request-URI */
     if (err == 0)
-        return flow_find(proxy, &contact, &target->hop.flow)
-                   ? refuse(target, proxy->conf->flow_gone_status, "Flow Failed")
-                   : 0;
+        return flow_find(proxy, &contact, &target->hop.flow) ? REFUSE_FLOW_GONE : REFUSE_NOT;
     if (err == -EBADMSG)
-        return refuse(target, 403, "Forged Flow Token");
+        return REFUSE_TOKEN_FORGED;
     if (request->method == SIP_OPTIONS && !uri.user.p)
-        return 200; /* a PBX asks whether we live */
-    return refuse(target, 404, "No Flow Token");
+        return ANSWER_CORE_OPTIONS;
+    return REFUSE_TOKEN_MISSING;
 }
 
-static int target_begin(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
-                        uint64_t now, struct routing *routing, struct target *target)
+static enum refusal target_begin(struct proxy *proxy, struct sip_msg *request,
+                                 const struct flow *flow, uint64_t now, struct routing *routing,
+                                 struct target *target)
 {
-    int status = routes_take(proxy, request, flow, now, routing);
+    enum refusal refusal = routes_take(proxy, request, flow, now, routing);
 
     *target = (struct target){.uri = routing->uri};
-    if (status)
-        return refuse(target, status, status == 403 ? "Forged Flow Token" : "Bad Route");
-    return 0;
+    return refusal;
 }
 
-int target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
-                  uint64_t now, struct target *target)
+enum refusal target_choose(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
+                           uint64_t now, struct target *target)
 {
     struct routing routing;
-    int status = target_begin(proxy, request, from->flow, now, &routing, target);
+    enum refusal refusal = target_begin(proxy, request, from->flow, now, &routing, target);
 
-    if (status)
-        return status;
+    if (refusal)
+        return refusal;
     if (from->flow)
         return target_core(proxy, request, &routing, from->flow, now, target);
     return target_flow(proxy, request, &routing, target);
 }
 
-int target_choose_own(struct proxy *proxy, struct sip_msg *request, uint64_t now,
-                      struct target *target)
+enum refusal target_choose_own(struct proxy *proxy, struct sip_msg *request, uint64_t now,
+                               struct target *target)
 {
     struct routing routing;
-    int status = target_begin(proxy, request, NULL, now, &routing, target);
+    enum refusal refusal = target_begin(proxy, request, NULL, now, &routing, target);
 
-    return status ? status : target_core(proxy, request, &routing, NULL, now, target);
+    return refusal ? refusal : target_core(proxy, request, &routing, NULL, now, target);
 }

@@ -149,7 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(bytes);
     memcpy(bytes, data, size);
     status = sip_scan(bytes, size, SIP_DATAGRAM, false, &msg);
-    assert(status == 0 || status == -EBADMSG || (status >= 400 && status <= 513 && msg.error));
+    assert(status == 0 || status == -EBADMSG || (status >= 400 && status <= 513 && msg.refusal));
     values_read();
 
     buf_reset(&out);
@@ -157,7 +157,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sip_print(&msg, &out);
         must_scan(&out);
     } else if (sip_answerable(&msg) && cseq_in_range()) {
-        sip_response(&msg, status, msg.error, STR("t"), (struct str){NULL, 0}, &out);
+        sip_response(&msg, status, refusals[msg.refusal].reason, STR("t"), (struct str){NULL, 0},
+                     &out);
         must_scan(&out);
     }
     free(bytes);

@@ -176,7 +176,8 @@ static void check_fixed_point(const char *what, struct str text)
     memcpy(copy, text.p, text.len);
     assert_int_equal(buf_create(&out, text.len + 1024), 0);
     if (sip_scan(copy, text.len, SIP_STREAM, true, msg))
-        fail_msg("%s: sent, but refused if it came: %s\n" STR_FMT, what, msg->error, STR_ARG(text));
+        fail_msg("%s: sent, but refused if it came: %s\n" STR_FMT, what,
+                 refusals[msg->refusal].reason, STR_ARG(text));
     sip_print(msg, &out);
     CHECK_STR(what, buf_str(&out), text);
     buf_destroy(&out);
@@ -425,7 +426,7 @@ static void check_passed(const struct trial *trial, const struct outcome *want, 
             continue;
         if (count == want->passes)
             fail_msg("%s: went out\n" STR_FMT, trial->name, STR_ARG(text));
-        bool first = count++ == 0 && believed && !believed->error; /* and not one behind it */
+        bool first = count++ == 0 && believed && !believed->refusal; /* and not one behind it */
         check_sent(trial, text, plain, first ? believed : NULL);
         if (first)
             check_wanted(trial, in, text, plain);

@@ -30,7 +30,8 @@ static void check_sent(struct str bytes)
     memcpy(copy, bytes.p, bytes.len);
     assert_int_equal(buf_create(&again, bytes.len + 1024), 0);
     if (sip_scan(copy, bytes.len, SIP_STREAM, true, &msg))
-        fail_msg("sent (%s):\n" STR_FMT, msg.error ? msg.error : "no message", STR_ARG(bytes));
+        fail_msg("sent (%s):\n" STR_FMT, msg.refusal ? refusals[msg.refusal].reason : "no message",
+                 STR_ARG(bytes));
     sip_print(&msg, &again);
     if (again.overflow || !str_eq(buf_str(&again), bytes))
         fail_msg("sent:\n" STR_FMT "\ninstead of:\n" STR_FMT, STR_ARG(bytes),

@@ -14,16 +14,16 @@
 #define END "Content-Length: 0\n\n"
 #define GOOD VIA FROM TO CALL CSEQ
 
-struct refusal {
+struct refused {
     const char *what, *text, *answer;
 };
 
 /* Each is refused with this start line and goes no further, and the same side is served as before.
  */
-static void check_refused(bool to_core, const struct refusal *cases, size_t count)
+static void check_refused(bool to_core, const struct refused *cases, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t rejected = proxy_counters(edge.proxy)->rejected;
+        uint64_t rejected = proxy_rejected(proxy_counters(edge.proxy));
         struct passage passage = cross(to_core, cases[i].text);
 
         if (strncmp(passage.answer, cases[i].answer, strlen(cases[i].answer)) != 0 ||
@@ -31,7 +31,7 @@ static void check_refused(bool to_core, const struct refusal *cases, size_t coun
             fail_msg("%s: told %d, answered %s, passed %s", cases[i].what, passage.told,
                      passage.answer, passage.passed);
         assert_non_null(strstr(header_of(passage.answer, "Via", 0), "x.invalid;branch=z9hG4bKv"));
-        assert_int_equal(proxy_counters(edge.proxy)->rejected, rejected + 1);
+        assert_int_equal(proxy_rejected(proxy_counters(edge.proxy)), rejected + 1);
         passage = cross(to_core, "MESSAGE $ SIP/2.0\n" GOOD END);
         assert_memory_equal(passage.passed, "MESSAGE ", 8);
     }
@@ -41,7 +41,7 @@ static void check_refused(bool to_core, const struct refusal *cases, size_t coun
 
 #define WITHOUT_TAG "MESSAGE $ SIP/2.0\n" VIA "From: <sip:a@sip.test>\n" TO CALL CSEQ END
 
-static const struct refusal mandatory[] = {
+static const struct refused mandatory[] = {
     {"no From",            "MESSAGE $ SIP/2.0\n" VIA TO CALL CSEQ END,                              "SIP/2.0 400 Missing From\r"},
     {"no To",              "MESSAGE $ SIP/2.0\n" VIA FROM CALL CSEQ END,                            "SIP/2.0 400 Missing To\r"  },
     {"From in no shape",   "MESSAGE $ SIP/2.0\n" VIA "From: <sip:a;tag=a\n" TO CALL CSEQ END,
@@ -61,7 +61,7 @@ static const struct refusal mandatory[] = {
 static void a_request_without_what_it_needs_is_refused_and_told_what(
     void **state) /* V1 to core refused, V1 to access refused */
 {
-    static const struct refusal tag[] = {
+    static const struct refused tag[] = {
         {"From without tag", WITHOUT_TAG, "SIP/2.0 400 Missing From tag\r"},
     };
     (void)state;
@@ -96,7 +96,7 @@ static void the_limits_of_cseq_pass(void **state) /* V1 to core, V1 to access */
 static void
 other_versions_and_schemes_are_refused(void **state) /* V2 to core refused, V2 to access refused */
 {
-    static const struct refusal cases[] = {
+    static const struct refused cases[] = {
         {"version 7",    "MESSAGE $ SIP/7.0\n" GOOD END,          "SIP/2.0 505 Version Not Supported\r" },
         {"version 2.00", "MESSAGE $ SIP/2.00\n" GOOD END,         "SIP/2.0 505 Version Not Supported\r" },
         {"http",         "MESSAGE http://x/ SIP/2.0\n" GOOD END,  "SIP/2.0 416 Unsupported URI Scheme\r"},
@@ -130,7 +130,7 @@ static void an_unknown_method_passes_and_so_do_tel_and_sips(void **state) /* V2,
 static void
 what_may_stand_once_stands_once(void **state) /* V3 to core refused, V3 to access refused */
 {
-    static const struct refusal cases[] = {
+    static const struct refused cases[] = {
         {"From",           "MESSAGE $ SIP/2.0\n" GOOD FROM END,                                 "SIP/2.0 400 Duplicate From\r"   },
         {"From, compact",  "MESSAGE $ SIP/2.0\n" GOOD "f: <sip:x@y>;tag=z\n" END,
          "SIP/2.0 400 Duplicate From\r"                                                                                          },
@@ -164,7 +164,7 @@ static void what_may_stand_twice_does(void **state) /* V3, N2 to core, N2 to acc
 
 static void control_bytes_are_refused(void **state) /* V4 to core refused, V4 to access refused */
 {
-    static const struct refusal cases[] = {
+    static const struct refused cases[] = {
         {"NUL in a header",       "MESSAGE $ SIP/2.0\n" GOOD "Subject: a~b\n" END,
          "SIP/2.0 400 Control byte in header\r"      },
         {"NUL in a name",         "MESSAGE $ SIP/2.0\n" GOOD "Sub~ject: a\n" END,
@@ -269,7 +269,7 @@ static void a_broken_request_that_can_be_answered_closes_nothing(void **state) /
 static void options_of_a_proxy_that_we_do_not_have_are_named(
     void **state) /* V6 to core refused, V6 to access refused */
 {
-    static const struct refusal cases[] = {
+    static const struct refused cases[] = {
         {"one",   "MESSAGE $ SIP/2.0\n" GOOD "Proxy-Require: foo\n" END,
          "SIP/2.0 420 Bad Extension\r"},
         {"three", "MESSAGE $ SIP/2.0\n" GOOD "Proxy-Require: foo, bar\nProxy-Require: baz\n" END,

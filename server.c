@@ -9,7 +9,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "admin/admin.h"
 #include "core_view.h"
+#include "pages.h"
 #include "proxy/log.h"
 #include "proxy/registrar.h"
 #include "proxy/value.h"
@@ -21,8 +23,8 @@
 enum {
     SIGNAL_ECHO_MS = 500,
     CONNECTIONS_CAP = 1048576,
-    DESCRIPTORS_RESERVE = 64,      /* of the process */
-    DESCRIPTORS_FOR_A_WORKER = 32, /* loop, core sockets, what libraries open */
+    DESCRIPTORS_RESERVE = 64 + ADMIN_CONNECTIONS_MAX, /* of the process */
+    DESCRIPTORS_FOR_A_WORKER = 32,                    /* loop, core sockets, what libraries open */
     DESCRIPTORS_FOR_CORE_TCP = CORE_TCP_ACCEPTED_MAX + ENDPOINTS_MAX, /* of a worker */
     REGISTRAR_MESSAGES_MAX = 16384,
 };
@@ -42,6 +44,7 @@ struct server {
     struct registrar *registrar;
     struct asks *asks;
     struct reports *reports;
+    struct pages *pages;
     bool serving, stopping, ending;
     uint64_t stopping_since; /* of the loop clock */
     struct worker_totals totals;
@@ -303,7 +306,12 @@ static int reports_start(struct server *server)
     int err = asks_open(&server->loop, server->workers, server->conf->workers, &server->asks);
 
     options.asks = server->asks;
-    return err ? err : reports_open(&options, &server->reports);
+    if (!err)
+        err = reports_open(&options, &server->reports);
+    if (!err)
+        err = pages_open(&(struct pages_options){&server->loop, server->asks, server->reports},
+                         &server->pages);
+    return err;
 }
 
 /* Workers are about to end: they are asked no more. */
@@ -311,6 +319,7 @@ static void reports_end(struct server *server)
 {
     asks_close(&server->asks);
     reports_close(&server->reports);
+    pages_close(&server->pages);
 }
 
 /* ---- the main loop ---- */
@@ -476,6 +485,7 @@ static void log_start(const struct server *server)
                   LOG_TEXT("address", str_of(text)));
     }
     log_core(server);
+    pages_log(server->pages, server->conf);
 }
 
 /* ---- all together ---- */
@@ -509,13 +519,17 @@ static int shared_init(struct server *server)
 /* From here to the end of a clean stop. */
 static int serve(struct server *server)
 {
-    int err = views_open(server);
+    int err = reports_start(server);
 
-    err |= listeners_probe(server->conf);
+    if (err) {
+        fprintf(stderr, "can't start: %s\n", strerror(-err));
+    } else {
+        err = views_open(server);
+        err |= listeners_probe(server->conf);
+        err |= pages_listen(server->pages, server->conf, stderr);
+    }
     if (!err) {
         err = registrar_open(server);
-        if (!err)
-            err = reports_start(server);
         if (!err)
             err = signals_start(server);
         if (err)

@@ -359,7 +359,12 @@ static void value_check(struct check *check, const yaml_node_t *node, const stru
     case KEY_TEXT: text_check(check, node, key->text, path); break;
     case KEY_TEXTS: texts_check(check, node, key, path); break;
     case KEY_ENTRIES: entries_check(check, node, key, path); break;
-    case KEY_MAP: map_check(check, node, key->keys, path); break;
+    case KEY_MAP:
+        if (key->text && node->type == YAML_SCALAR_NODE)
+            text_check(check, node, key->text, path);
+        else
+            map_check(check, node, key->keys, path);
+        break;
     case KEY_MAPS:
         if (!list_check(check, node, key, path))
             break;

@@ -57,7 +57,9 @@ static cyaml_schema_value_t value_make(struct schema *schema, const struct key *
             .enumeration = {.strings = key->choices, .count = conf_choice_count(key)}
         };
     case KEY_TEXT: return text_schema();
-    case KEY_MAP: return map_schema(schema, key->keys, sizeof(struct loaded));
+    case KEY_MAP:
+        return key->text ? (cyaml_schema_value_t){.type = CYAML_IGNORE}
+                         : map_schema(schema, key->keys, sizeof(struct loaded));
     case KEY_ENTRIES: return (cyaml_schema_value_t){.type = CYAML_IGNORE};
     default: break;
     }
@@ -347,6 +349,29 @@ static int client_ca_make(struct loaded *loaded, yaml_document_t *document)
     return conf->client_ca ? 0 : -ENOMEM;
 }
 
+/* ADDRESS:PORT alone, or as one of a mapping; else the default, which is in `loaded`. */
+static int admin_make(struct loaded *loaded, yaml_document_t *document)
+{
+    const yaml_node_t *node = conf_node(document, yaml_document_get_root_node(document), "admin");
+    const char *token = conf_node_text(conf_node(document, node, "token"));
+    const char *listen = conf_node_text(node);
+    struct conf *conf = &loaded->conf;
+
+    if (!listen)
+        listen = conf_node_text(conf_node(document, node, "listen"));
+    if (listen) {
+        free(loaded->admin);
+        loaded->admin = strdup(listen);
+    }
+    if (token)
+        conf->admin.token = strdup(token);
+    if (!loaded->admin || (token && !conf->admin.token))
+        return -ENOMEM;
+    conf->admin.given = node != NULL;
+    conf->admin.line = conf_node_line(node);
+    return conf_admin_parse(loaded->admin, &conf->admin.address);
+}
+
 static uint8_t hex_digit(char c)
 {
     static const char digits[] = "0123456789abcdef";
@@ -426,6 +451,8 @@ static int conf_make(struct loaded *loaded, const char *path, yaml_document_t *d
     if (!err)
         err = conf_core_parse(loaded->core ? loaded->core : ":5060", &conf->core4, &conf->core6,
                               &conf->core_port);
+    if (!err)
+        err = admin_make(loaded, document);
     token_keys_make(loaded);
     for (unsigned i = 0; i < conf->user_count; i++) {
         hex_lower(conf->users[i].ha1_md5);
@@ -694,6 +721,8 @@ static void loaded_free(struct loaded *loaded)
     for (unsigned i = 0; i < loaded->conf.listener_count; i++)
         free(loaded->conf.listeners[i].proxy_protocol);
     free(loaded->conf.listeners);
+    free(loaded->admin);
+    free(loaded->conf.admin.token);
     free(loaded->conf.path);
     schema_make(&schema);
     (void)cyaml_free(&cyaml, &schema.root, loaded, 0);

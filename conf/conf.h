@@ -189,6 +189,13 @@ struct conf {
         unsigned up_after;   /* answered in a row: 2 */
     } probe;
 
+    struct {
+        union conf_sockaddr address; /* family 0: there is no admin side; port 0: any free one */
+        char *token;                 /* NULL: none is wanted */
+        bool given; /* by the file: then an address that can't be had ends a start */
+        int line;
+    } admin;
+
     enum conf_profile profile;
     unsigned workers; /* 0 in the file or none: one for each core */
     int log_level;    /* enum log_level: 0 error, 1 warning, 2 info, 3 debug */

@@ -35,7 +35,7 @@ enum key_type {
     KEY_NUMBER,
     KEY_CHOICE,
     KEY_TEXT,
-    KEY_MAP,
+    KEY_MAP, /* with `text`: or a text, which stands for its first key */
     KEY_TEXTS,
     KEY_MAPS,
     KEY_ENTRIES /* a list of texts or mappings, which libcyaml can't load: conf.c does */
@@ -80,6 +80,7 @@ struct loaded {
     unsigned backend_count;
     char *client_ca;
     char *core;
+    char *admin;             /* `listen` of it */
     unsigned by_profile;     /* bit N: row N of conf_profile_values gave its key */
     unsigned by_environment; /* as conf_variables_set() says it */
     char **token_keys;
@@ -146,6 +147,7 @@ int conf_transport_split(const char **text, enum conf_transport *transport);    
 int conf_place_parse(const char *text, char host[CONF_HOST_SIZE], uint16_t *port); /* 0: none */
 int conf_core_parse(const char *text, union conf_sockaddr *core4, union conf_sockaddr *core6,
                     uint16_t *port);
+int conf_admin_parse(const char *text, union conf_sockaddr *out); /* `no`: family 0 */
 int conf_address_parse(const char *text, uint16_t port, union conf_sockaddr *out);
 bool conf_sockaddr_eq(const union conf_sockaddr *one, const union conf_sockaddr *two);
 /* A file named in the configuration: where it is not absolute, it is beside the configuration.
@@ -161,10 +163,12 @@ bool conf_backend_valid(const char *text);
 bool conf_place_valid(const char *text);
 bool conf_place_same(const char *one, const char *two);
 bool conf_core_valid(const char *text);
+bool conf_admin_valid(const char *text);
 bool conf_token_key_valid(const char *text);
 bool conf_md5_valid(const char *text);
 bool conf_sha256_valid(const char *text);
 bool conf_user_valid(const char *text);
+bool conf_secret_valid(const char *text); /* RFC 6750 2.1 */
 bool conf_realm_valid(const char *text);
 bool conf_url_path_valid(const char *text);
 bool conf_origin_valid(const char *text);

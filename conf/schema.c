@@ -31,6 +31,10 @@
     {                                                                                              \
         .name = key, .type = KEY_MAP, .keys = keys_, .help = help_                                 \
     }
+#define MAP_OR_TEXT(key, rule, keys_, help_)                                                       \
+    {                                                                                              \
+        .name = key, .type = KEY_MAP, .text = &(rule), .keys = keys_, .help = help_                \
+    }
 #define MAPS(key, need, in, member, count, low, high, keys_, help_)                                \
     {                                                                                              \
         .name = key, .type = KEY_MAPS, .required = need, .offset = offsetof(in, member),           \
@@ -65,6 +69,13 @@ static const struct text_rule core = {
     "ADDRESS:PORT, ADDRESS or :PORT, an IPv6 address in [ ]; or an IPv4 and an IPv6 one with a "
     "comma between them and the same port",
     NULL, false};
+static const struct text_rule admin = {
+    conf_admin_valid, "ADDRESS:PORT, an IPv6 address in [ ], port 0 for any free one; or no", NULL,
+    false};
+static const struct text_rule secret = {conf_secret_valid,
+                                        "16 to 1024 letters, digits and -._~+/=, as a random text "
+                                        "of openssl rand -hex 32 has them",
+                                        NULL, true};
 static const struct text_rule token_key = {conf_token_key_valid, "64 hexadecimal digits", NULL,
                                            true};
 static const struct text_rule user_name = {
@@ -303,6 +314,13 @@ static const struct key probe_keys[] = {
            "answered in a row: the backend is up again"),
     {0}};
 
+static const struct key admin_keys[] = {
+    TEXT("listen", false, struct loaded, admin, admin, "127.0.0.1:9090",
+         "ADDRESS:PORT, port 0 for any free one; or no"),
+    TEXT("token", false, struct loaded, conf.admin.token, secret, NULL,
+         "who asks must know it (Authorization: Bearer); unless set anybody may ask"),
+    {0}};
+
 const struct key conf_schema[] = {
     TEXT("domain", true, struct loaded, conf.domain, host, NULL,
          "SIP domain of the clients, and the name they connect to"),
@@ -337,6 +355,8 @@ const struct key conf_schema[] = {
     MAP("websocket", websocket_keys, "WebSocket connections"),
     MAP("headers", header_keys, "what is taken out of and put into messages"),
     MAP("limits", limit_keys, "how much, how many, how long"),
+    MAP_OR_TEXT("admin", admin, admin_keys,
+                "HTTP for who runs it: health, metrics, connections; a mapping, or `listen` alone"),
     NUMBER("workers", struct loaded, conf.workers, 0, CONF_WORKERS_MAX, "threads", "0",
            "0: one for each core"),
     CHOICE("log", false, struct loaded, conf.log_json, logs, "text", "form of the log's lines"),

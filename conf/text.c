@@ -356,6 +356,26 @@ int conf_core_parse(const char *text, union conf_sockaddr *core4, union conf_soc
     return 0;
 }
 
+int conf_admin_parse(const char *text, union conf_sockaddr *out)
+{
+    const char *colon = strrchr(text, ':');
+    char place[CONF_HOST_SIZE], host[CONF_HOST_SIZE];
+    uint16_t none = 0;
+    uint64_t port;
+
+    memset(out, 0, sizeof(*out));
+    if (!strcmp(text, "no"))
+        return 0;
+    if (!colon || (size_t)(colon - text) >= sizeof(place) ||
+        conf_number(colon + 1, UINT16_MAX, &port))
+        return -EINVAL;
+    memcpy(place, text, (size_t)(colon - text));
+    place[colon - text] = '\0';
+    if (host_port_split(place, host, &none) || none)
+        return -EINVAL;
+    return conf_address_parse(host, (uint16_t)port, out);
+}
+
 char *conf_file_path(const char *conf_path, const char *name)
 {
     const char *slash = strrchr(conf_path, '/');
@@ -406,6 +426,20 @@ bool conf_core_valid(const char *text)
     uint16_t port;
 
     return !conf_core_parse(text, &core4, &core6, &port);
+}
+
+bool conf_admin_valid(const char *text)
+{
+    union conf_sockaddr address;
+
+    return !conf_admin_parse(text, &address);
+}
+
+bool conf_secret_valid(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len >= 16 && len <= CONF_TEXT_MAX && all_in(text, "-._~+/=");
 }
 
 static bool hex_valid(const char *text, size_t digits)

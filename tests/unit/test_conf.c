@@ -447,6 +447,44 @@ static void core_may_be_a_port_or_an_address_or_two(void **state)
     }
 }
 
+static void the_admin_side_is_an_address_a_mapping_or_no(void **state)
+{
+    static const struct {
+        const char *more;
+        bool given;
+        int family;
+        uint16_t port;
+        const char *token;
+    } admins[] = {
+        {"",                                                         false, AF_INET,  9090, NULL              },
+        {"admin: no",                                                true,  0,        0,    NULL              },
+        {"admin: 0.0.0.0:8080",                                      true,  AF_INET,  8080, NULL              },
+        {"admin: 127.0.0.1:0",                                       true,  AF_INET,  0,    NULL              },
+        {"admin: \"[::1]:9091\"",                                    true,  AF_INET6, 9091, NULL              },
+        {"admin: {}",                                                true,  AF_INET,  9090, NULL              },
+        {"admin: {token: 0123456789abcdef}",                         true,  AF_INET,  9090, "0123456789abcdef"},
+        {"admin: {listen: \"[::]:1\", token: \"aZ09-._~+/aZ09==\"}", true,  AF_INET6, 1,
+         "aZ09-._~+/aZ09=="                                                                                   },
+        {"admin: {listen: no, token: 0123456789abcdef}",             true,  0,        0,    "0123456789abcdef"},
+    };
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(admins); i++) {
+        struct conf *conf;
+        (void)snprintf(text, sizeof(text), SMALL "%s\n", admins[i].more);
+        conf = load(text);
+        assert_int_equal(conf->admin.given, admins[i].given);
+        assert_int_equal(conf->admin.address.sa.sa_family, admins[i].family);
+        assert_int_equal(ntohs(conf->admin.address.in.sin_port), admins[i].port);
+        if (admins[i].token)
+            assert_string_equal(conf->admin.token, admins[i].token);
+        else
+            assert_null(conf->admin.token);
+        conf_free(&conf);
+    }
+}
+
 /* One mistake (or few) each: the file's own three lines come first, so the first line of `more`
  * is line 4. */
 #define BASE "domain: a.example\nlisten: [tcp: 5060]\nbackends: [udp:10.0.0.5]\n"
@@ -454,6 +492,8 @@ static void core_may_be_a_port_or_an_address_or_two(void **state)
 #define LISTEN_RIGHT "' is wrong: PORT, ADDRESS:PORT or \"[IPV6]:PORT\", ports from 1 to 65535\n"
 #define BACKEND_RIGHT                                                                              \
     "' is wrong: udp:, tcp: or auto:, then HOST or HOST:PORT, an IPv6 address in [ ]"
+#define ADMIN_RIGHT                                                                                \
+    " is wrong: ADDRESS:PORT, an IPv6 address in [ ], port 0 for any free one; or no"
 #define HEADER_RIGHT " of a header other than Via, Call-ID"
 #define TOKEN_KEY "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -489,6 +529,23 @@ static const struct {
     {"headers: {rules: [remove]}",
      "4: headers.rules[0]: 'remove' is wrong: a mapping, {KEY: VALUE, ...}, of direction, action"},
     {"core: \"10.0.0.1\\0\"", "4: core: '10.0.0.1?' is wrong: ADDRESS:PORT"},
+
+    /* the admin side */
+    {"admin: 9090", "4: admin: '9090'" ADMIN_RIGHT},
+    {"admin:", "4: admin: ''" ADMIN_RIGHT},
+    {"admin: localhost:9090", "4: admin: 'localhost:9090'" ADMIN_RIGHT},
+    {"admin: 127.0.0.1", "4: admin: '127.0.0.1'" ADMIN_RIGHT},
+    {"admin: 127.0.0.1:65536", "4: admin: '127.0.0.1:65536'" ADMIN_RIGHT},
+    {"admin: \"::1:9090\"", "4: admin: '::1:9090'" ADMIN_RIGHT},
+    {"admin: 127.0.0.1:1:2", "4: admin: '127.0.0.1:1:2'" ADMIN_RIGHT},
+    {"admin: off", "4: admin: 'off'" ADMIN_RIGHT},
+    {"admin: {listen: 80}", "4: admin.listen: '80'" ADMIN_RIGHT},
+    {"admin: {port: 80}", "4: admin.port: 'port' is wrong: no such key; one of listen, token"},
+    {"admin: [127.0.0.1:80]", "4: admin: '[...]' is wrong: a mapping, {KEY: VALUE, ...}, of listen"},
+    {"admin: {token: 0123456789abcde}", "4: admin.token: '(secret)' is wrong: 16 to 1024 letters"},
+    {"admin: {token: \"0123456789 abcdef\"}", "4: admin.token: '(secret)' is wrong: 16 to 1024"},
+    {"token: 0123456789abcdef",
+     "4: token: 'token' is wrong: no such key here; 'token' belongs under 'admin'"},
 
     /* numbers */
     {"workers: 129", "4: workers: '129' is wrong: a whole number from 0 to 128 (threads)"},
@@ -991,7 +1048,7 @@ static void what_is_printed_loads_again_and_prints_the_same(void **state)
 {
     static const char more[] =
         SMALL "aliases: ['[::1]', b.example]\ncore: :5070\n"
-              "websocket: {origins: ['https://a.example']}\n"
+              "websocket: {origins: ['https://a.example']}\nadmin: no\n"
               "headers:\n  rules: [{direction: to_core, action: set, name: X, value: 'a \"\\ b'},\n"
               "    {direction: to_clients, action: remove, name: Y}]\n";
     struct conf *conf = load(more);
@@ -1243,6 +1300,7 @@ static void no_secret_is_printed(void **state) /* X5 */
 {
     struct conf *conf = load("domain: a.example\nlisten: [tcp: 5060]\n"
                              "flow_token_keys: [" TOKEN_KEY "]\n"
+                             "admin: {token: geheimer-als-geheim}\n"
                              "users: [{name: alice, password: geheim},\n"
                              "  {name: bob, ha1_md5: 0123456789abcdef0123456789abcdef}]\n");
     char *text = printed(conf);
@@ -1524,6 +1582,7 @@ int main(void)
         cmocka_unit_test(users_have_passwords_or_hashes),
         cmocka_unit_test(default_tables_name_what_only_a_trusted_network_says),
         cmocka_unit_test(core_may_be_a_port_or_an_address_or_two),
+        cmocka_unit_test(the_admin_side_is_an_address_a_mapping_or_no),
         cmocka_unit_test(every_mistake_is_told_with_line_key_value_and_what_is_right),
         cmocka_unit_test(a_deep_file_is_refused_at_once),
         cmocka_unit_test(many_mistakes_are_told_at_once_in_the_order_of_lines),

@@ -39,6 +39,7 @@ class Edge:
             *([f"contact: {contact}"] if contact else []),
             f"workers: {workers}",
             f"log_level: {level}",
+            *([] if re.search("^admin:", more, re.M) else ["admin: 127.0.0.1:0"]),
         ]
         if backends:
             lines += ["backends:"] + [
@@ -74,6 +75,11 @@ class Edge:
             )
 
         net.until(listening, "sipward listens", 15)
+
+    @property
+    def admin_port(self):
+        """Of the admin side, as the log says it (at level info)."""
+        return int(self.process.wait_output(r" admin listening address=\S+:(\d+)$")[-1])
 
     @property
     def pid(self):

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +78,7 @@ static int flow_name_it(struct flow *flow, const struct flow_options *options)
     if (!text.p)
         return -ENOMEM;
     memcpy(flow->token, text.p, TOKEN_FLOW_LEN);
-    snprintf(flow->name, sizeof(flow->name), "%u.%u", proxy->options.worker, flow->slot);
+    snprintf(flow->name, sizeof(flow->name), "%u.%" PRIu64, proxy->options.worker, options->number);
     port = address_print(options->peer, peer, sizeof(peer));
     snprintf(flow->peer, sizeof(flow->peer),
              options->peer->sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u", peer, port);
@@ -141,7 +142,7 @@ static void silence_fire(struct timer *timer, uint64_t now)
     if (now < due)
         timer_start(flow->proxy->options.timers, timer, due, silence_fire);
     else
-        flow->transport->close(flow->conn, "silent for longer than its Flow-Timer");
+        flow->transport->close(flow->conn, CAUSE_FLOW_TIMER);
 }
 
 void flow_keepalives_agreed(struct flow *flow, unsigned seconds, uint64_t now)

@@ -10,10 +10,13 @@
 
 #include <netinet/in.h>
 
+#include "proxy/cause.h"
 #include "proxy/str.h"
 
 struct flow;
 struct proxy;
+
+enum { FLOW_NAME_SIZE = 25 }; /* "255.18446744073709551615" */
 
 /* One for each kind of connection. */
 struct flow_transport {
@@ -24,7 +27,7 @@ struct flow_transport {
      * (the transport closes the connection itself, X2). It never calls back into proxy/ from
      * inside send(): a close that send() causes is reported by flow_close() from the loop. */
     int (*send)(void *conn, struct str bytes);
-    void (*close)(void *conn, const char *reason); /* start closing; flow_close() follows, later */
+    void (*close)(void *conn, enum cause cause); /* start closing; flow_close() follows, later */
 };
 
 struct flow_options {
@@ -34,6 +37,7 @@ struct flow_options {
     const char *host; /* copied. Name that the client asked for (SNI, Host) and that the certificate
                          has; NULL: conf->domain. Goes into Via and Record-Route towards it. */
     const char *client; /* who its certificate says it is, for the log; NULL: it showed none */
+    uint64_t number;    /* of the connection, on this worker: never used twice */
 };
 
 /* Enter an accepted connection that is ready for SIP. -EMFILE: the table is at its maximum.
@@ -44,5 +48,5 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
  * for it is answered 430. `reason` for the log and the metrics: "closed by client". */
 void flow_close(struct flow *flow, const char *reason, uint64_t now);
 
-const char *flow_name(const struct flow *flow); /* "2.17": worker and slot, for the log */
+const char *flow_name(const struct flow *flow); /* "2.17": worker and number */
 unsigned flow_dialogs(const struct flow *flow); /* calls that are answered */

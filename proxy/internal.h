@@ -20,7 +20,7 @@ struct flow {
     uint16_t port; /* that the client connected to */
     char *host;    /* NULL: conf->domain */
     char token[TOKEN_FLOW_LEN + 1];
-    char name[16];
+    char name[FLOW_NAME_SIZE];
     char peer[INET6_ADDRSTRLEN + 8];  /* address:port */
     char local[INET6_ADDRSTRLEN + 1]; /* address alone */
     struct {

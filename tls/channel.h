@@ -3,8 +3,8 @@
  * Ownership: channel_open_*() takes the socket, channel_close() closes it.
  * Threads:   one worker's.
  * Errors:    -EAGAIN: later. -EPROTO: TLS is broken, other negative errno values: the connection
- *            is; both have `error` set, and nothing but channel_close() and channel_finish() may
- *            follow. */
+ *            is; both have `cause` and `error` set, and nothing but channel_close() and
+ * channel_finish() may follow. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,14 +12,18 @@
 
 #include <openssl/ssl.h>
 
+#include "proxy/cause.h"
 #include "proxy/str.h"
 
 struct channel {
     int fd;
-    SSL *ssl;          /* NULL: plain TCP */
-    bool wants_write;  /* the last -EAGAIN of a read or handshake waits for room to write */
-    bool broken;       /* TLS had an error: it must not be used further */
+    SSL *ssl;         /* NULL: plain TCP */
+    bool wants_write; /* the last -EAGAIN of a read or handshake waits for room to write */
+    bool broken;      /* TLS had an error: it must not be used further */
+    enum cause cause;
     const char *error; /* static text: "Connection reset by peer", "no shared cipher" */
+    uint8_t alert;     /* the TLS alert that ended it (RFC 8446 6); 0: none */
+    bool alert_sent;   /* it is ours */
 };
 
 void channel_open_plain(struct channel *channel, int fd);

@@ -40,8 +40,9 @@ const struct conf *stream_conf(const struct stream *stream);
 /* At once, or as far as it has to wait behind all that was sent before. -EPIPE: closed or closing.
  * -ENOBUFS: too much would wait, the stream ends (X2). */
 int stream_send(struct stream *stream, struct str bytes);
-/* End soon, from the loop; the first reason counts. What was sent goes out first. */
-void stream_close(struct stream *stream, const char *reason);
+/* End soon, from the loop; the first cause counts. What was sent goes out first. reason: more than
+ * the words of the cause, copied; NULL: those. */
+void stream_close(struct stream *stream, enum cause cause, const char *reason);
 bool stream_ending(const struct stream *stream); /* stream_close(), or an error, has been */
 /* Enter the stream as a flow; the stream closes that at its end. `host`: a name that the client
  * asked for in another way than by SNI; NULL: none. The stream ends if there is no room. */

@@ -18,9 +18,9 @@ static int sip_send(void *conn, struct str bytes)
     return stream_send(conn, bytes);
 }
 
-static void sip_end(void *conn, const char *reason)
+static void sip_end(void *conn, enum cause cause)
 {
-    stream_close(conn, reason);
+    stream_close(conn, cause, NULL);
 }
 
 static const struct flow_transport tls_transport = {"TLS", "tls", 5061, sip_send, sip_end};
@@ -82,37 +82,37 @@ static uint64_t after(uint64_t start, unsigned seconds)
     return seconds ? start + (uint64_t)seconds * PER_S : UINT64_MAX;
 }
 
-static uint64_t sip_limit(const struct sip_conn *conn, const char **reason)
+static uint64_t sip_limit(const struct sip_conn *conn, enum cause *cause)
 {
     const struct conf *conf = stream_conf(conn->stream);
 
     if (conn->begun_at) {
-        *reason = "message timeout";
+        *cause = CAUSE_MESSAGE_TIMEOUT;
         return after(conn->begun_at, conf->limits.message_timeout_s);
     }
     if (!conn->heard) {
-        *reason = "first message timeout";
+        *cause = CAUSE_FIRST_MESSAGE_TIMEOUT;
         return after(conn->opened_at, conf->limits.first_message_timeout_s);
     }
-    *reason = "idle timeout";
+    *cause = CAUSE_IDLE;
     return after(conn->received_at, conf->limits.idle_timeout_s);
 }
 
 static uint64_t sip_deadline(const void *conn)
 {
-    const char *reason;
+    enum cause cause;
 
-    return sip_limit(conn, &reason);
+    return sip_limit(conn, &cause);
 }
 
 static void sip_expire(void *context, uint64_t now)
 {
     struct sip_conn *conn = context;
-    const char *reason;
+    enum cause cause;
 
     (void)now;
-    (void)sip_limit(conn, &reason);
-    stream_close(conn->stream, reason);
+    (void)sip_limit(conn, &cause);
+    stream_close(conn->stream, cause, NULL);
 }
 
 const struct stream_protocol sip_protocol = {

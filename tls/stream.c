@@ -73,6 +73,7 @@ static void all_add(struct streams *streams, struct stream *stream)
         streams->all->link = &stream->next;
     streams->all = stream;
     streams->count++;
+    stream->number = ++streams->numbers;
 }
 
 /* What protocols ask ------------------------------------------------------------------------- */
@@ -94,6 +95,7 @@ int stream_flow_open(struct stream *stream, const struct flow_transport *transpo
         .local = &stream->local.sa,
         .host = stream->channel.ssl ? certificates_host(stream->channel.ssl) : host,
         .client = known ? client : NULL,
+        .number = stream->number,
     };
     int err =
         flow_open(stream->streams->options.proxy, &options, stream_now(stream), &stream->flow);
@@ -105,7 +107,7 @@ int stream_flow_open(struct stream *stream, const struct flow_transport *transpo
     socket_text(&stream->peer.sa, peer);
     log_event(LOG_WARNING, "connection refused: no room for its flow",
               LOG_TEXT("peer", str_of(peer)), LOG_TEXT("reason", str_of(open_error(err))));
-    stream_close(stream, "no room for its flow");
+    stream_close(stream, err == -EMFILE ? CAUSE_FLOW_LIMIT : CAUSE_NO_MEMORY, NULL);
     return err;
 }
 
@@ -135,7 +137,7 @@ static void protocol_open(struct stream *stream, const struct stream_protocol *p
     stream->state = STREAM_OPEN;
     stream->since = stream_now(stream);
     if (protocol->open(context, stream, &stream->conn)) {
-        stream_end(stream, "out of memory", END_AT_ONCE);
+        stream_end(stream, CAUSE_NO_MEMORY, NULL, END_AT_ONCE);
         return;
     }
     stream_deadline_update(stream);
@@ -212,7 +214,7 @@ static int preface_read(struct stream *stream, struct proxy_header *header)
             return -EAGAIN;
         if (got <= 0) {
             stream->unproxied = preface->len == 0; /* a health check that only connects */
-            stream_end(stream, "closed by client", END_AT_ONCE);
+            stream_end(stream, CAUSE_HANDSHAKE_CLOSED, NULL, END_AT_ONCE);
             return -ECONNRESET;
         }
         preface->len += (size_t)got;
@@ -220,7 +222,7 @@ static int preface_read(struct stream *stream, struct proxy_header *header)
     }
     if (taken > 0)
         return 0;
-    stream_end(stream, header->error, END_AT_ONCE);
+    stream_end(stream, CAUSE_PROXY_HEADER, header->error, END_AT_ONCE);
     return -EPROTO;
 }
 
@@ -304,8 +306,7 @@ static void streams_todo_run(uv_idle_t *idle)
     while ((stream = list)) {
         stream_todo_remove(stream);
         if (stream->ending)
-            stream_end(stream, stream->end_reason ? stream->end_reason : "out of memory",
-                       stream->end_how);
+            stream_end(stream, stream->end_cause, stream->end_reason, stream->end_how);
         else if (stream->state == STREAM_CHOICE || stream->state == STREAM_OPEN)
             stream_receive(stream);
     }
@@ -441,7 +442,7 @@ void streams_close(struct streams *streams)
 {
     streams->closing = true;
     for (struct stream *stream = streams->all; stream; stream = stream->next)
-        stream_end(stream, "server is stopping",
+        stream_end(stream, CAUSE_STOPPING, NULL,
                    stream->state <= STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
 }
 

@@ -20,24 +20,25 @@ static uint64_t after(uint64_t start, unsigned seconds)
     return seconds ? start + (uint64_t)seconds * 1000 : UINT64_MAX;
 }
 
-/* When this connection ends if nothing happens, and what the reason is then. */
-static uint64_t stream_deadline(const struct stream *stream, const char **reason)
+/* When this connection ends if nothing happens, and the cause that is then, if it is not the
+ * protocol's. */
+static uint64_t stream_deadline(const struct stream *stream, enum cause *cause)
 {
     const struct conf *conf = stream->streams->options.conf;
 
-    *reason = NULL;
+    *cause = CAUSE_STOPPING;
     switch (stream->state) {
     case STREAM_PREFACE:
-        *reason = "PROXY protocol header timeout";
+        *cause = CAUSE_PROXY_HEADER_TIMEOUT;
         return after(stream->since, conf->limits.handshake_timeout_s);
     case STREAM_HANDSHAKE:
-        *reason = "handshake timeout";
+        *cause = CAUSE_HANDSHAKE_TIMEOUT;
         return after(stream->since, conf->limits.handshake_timeout_s);
     case STREAM_CHOICE:
-        *reason = "first message timeout";
+        *cause = CAUSE_FIRST_MESSAGE_TIMEOUT;
         return after(stream->since, conf->limits.first_message_timeout_s);
     case STREAM_OPEN: return stream->protocol->deadline(stream->conn);
-    case STREAM_CLOSING: *reason = "close timeout"; return stream->since + CLOSE_TIMEOUT_MS;
+    case STREAM_CLOSING: return stream->since + CLOSE_TIMEOUT_MS;
     case STREAM_GONE: break;
     }
     return UINT64_MAX;
@@ -49,8 +50,8 @@ static void stream_timer(struct timer *timer, uint64_t now)
 {
     struct stream *stream =
         (struct stream *)(void *)((char *)timer - offsetof(struct stream, timer));
-    const char *reason;
-    uint64_t deadline = stream_deadline(stream, &reason);
+    enum cause cause;
+    uint64_t deadline = stream_deadline(stream, &cause);
 
     if (deadline == UINT64_MAX)
         return;
@@ -60,8 +61,8 @@ static void stream_timer(struct timer *timer, uint64_t now)
     }
     switch (stream->state) {
     case STREAM_PREFACE:
-    case STREAM_HANDSHAKE: stream_end(stream, reason, END_AT_ONCE); break;
-    case STREAM_CHOICE: stream_end(stream, reason, END_PROPERLY); break;
+    case STREAM_HANDSHAKE: stream_end(stream, cause, NULL, END_AT_ONCE); break;
+    case STREAM_CHOICE: stream_end(stream, cause, NULL, END_PROPERLY); break;
     case STREAM_OPEN:
         if (stream->ending) /* the loop ends it this very turn */
             break;
@@ -78,8 +79,8 @@ static void stream_timer(struct timer *timer, uint64_t now)
 void stream_deadline_update(struct stream *stream)
 {
     const struct streams_options *options = &stream->streams->options;
-    const char *reason;
-    uint64_t deadline = stream_deadline(stream, &reason);
+    enum cause cause;
+    uint64_t deadline = stream_deadline(stream, &cause);
 
     if (deadline == UINT64_MAX || (timer_running(&stream->timer) && stream->timer.due <= deadline))
         return;
@@ -180,12 +181,13 @@ static void protocol_close(struct stream *stream, const char *reason)
     stream_partial_free(stream);
 }
 
-void stream_end(struct stream *stream, const char *reason, enum ending how)
+void stream_end(struct stream *stream, enum cause cause, const char *reason, enum ending how)
 {
     char *copy = stream->end_reason; /* `reason` may be in it */
 
     if (stream->state >= STREAM_CLOSING)
         return;
+    reason = reason ? reason : cause_row(cause)->words;
     end_log(stream, reason, how);
     stream->ending = false;
     if (how == END_PROPERLY && stream->conn && stream->protocol->farewell)
@@ -209,13 +211,14 @@ void stream_end(struct stream *stream, const char *reason, enum ending how)
         stream_gone(stream);
 }
 
-void stream_end_later(struct stream *stream, const char *reason, enum ending how)
+void stream_end_later(struct stream *stream, enum cause cause, const char *reason, enum ending how)
 {
     if (stream->state >= STREAM_CLOSING || stream->ending)
         return;
     stream->ending = true;
     stream->end_how = how;
-    stream->end_reason = strdup(reason);
+    stream->end_cause = cause;
+    stream->end_reason = reason ? strdup(reason) : NULL;
     stream_todo_add(stream);
 }
 
@@ -224,33 +227,36 @@ bool stream_ending(const struct stream *stream)
     return stream->state >= STREAM_CLOSING || stream->ending;
 }
 
-void stream_error(const struct stream *stream, ssize_t err, char reason[STREAM_REASON_SIZE])
+enum cause stream_error(const struct stream *stream, ssize_t err, char reason[STREAM_REASON_SIZE])
 {
-    const char *error = stream->channel.error;
+    bool unready = stream->state <= STREAM_HANDSHAKE;
+    enum cause cause = err ? stream->channel.cause : CAUSE_CLIENT_CLOSED;
+    const char *words;
 
-    switch (err) {
-    case 0:
-    case -ECONNRESET:
-    case -EPIPE:
-        error = stream->protocol ? stream->protocol->lost : "closed by client";
-        snprintf(reason, STREAM_REASON_SIZE, "%s", error);
-        break;
-    case -EPROTO: snprintf(reason, STREAM_REASON_SIZE, "TLS error: %s", error); break;
-    default: snprintf(reason, STREAM_REASON_SIZE, "%s", error); break;
-    }
+    if (unready && cause == CAUSE_CLIENT_CLOSED)
+        cause = CAUSE_HANDSHAKE_CLOSED;
+    else if (unready && cause == CAUSE_RESET)
+        cause = CAUSE_HANDSHAKE_RESET;
+    else if (!unready && err == -EPROTO)
+        cause = CAUSE_TLS_BROKEN;
+    words = cause_row(cause)->words;
+    if (cause == CAUSE_CLIENT_CLOSED && stream->protocol)
+        words = stream->protocol->lost;
+    else if (err == -EPROTO || cause == CAUSE_NETWORK || cause == CAUSE_SYSTEM)
+        words = stream->channel.error;
+    snprintf(reason, STREAM_REASON_SIZE, "%s%s", cause == CAUSE_TLS_BROKEN ? "TLS error: " : "",
+             words);
+    return cause;
 }
 
 /* After an error of TLS itself OpenSSL has sent an alert, which the peer should live to read. */
 void stream_failed(struct stream *stream, ssize_t err)
 {
     char reason[STREAM_REASON_SIZE];
+    enum cause cause = stream_error(stream, err, reason);
 
-    if (err == -EPROTO && stream->state == STREAM_HANDSHAKE) /* the line says TLS already */
-        snprintf(reason, sizeof(reason), "%s", stream->channel.error);
-    else
-        stream_error(stream, err, reason);
     queue_clear(&stream->queue);
-    stream_end(stream, reason, err == -EPROTO || err == 0 ? END_ANSWERED : END_AT_ONCE);
+    stream_end(stream, cause, reason, err == -EPROTO || err == 0 ? END_ANSWERED : END_AT_ONCE);
     /* It ended of its own: nothing to wait for, once what we had to say is said. */
     if (err == 0 && stream->state == STREAM_CLOSING && stream->finished)
         stream_gone(stream);
@@ -290,11 +296,12 @@ void stream_closing(struct stream *stream)
 void stream_broken(struct stream *stream)
 {
     char reason[STREAM_REASON_SIZE];
+    enum cause cause;
 
     if (stream->state == STREAM_CLOSING) {
         stream_gone(stream);
         return;
     }
-    stream_error(stream, channel_socket_error(&stream->channel), reason);
-    stream_end(stream, reason, END_AT_ONCE);
+    cause = stream_error(stream, channel_socket_error(&stream->channel), reason);
+    stream_end(stream, cause, reason, END_AT_ONCE);
 }

@@ -32,6 +32,7 @@ struct preface {
 
 struct stream {
     struct streams *streams;
+    uint64_t number;                       /* "2.17" is worker 2's connection number 17 */
     struct stream *next, **link;           /* of all */
     struct stream *todo_next, **todo_link; /* link NULL: nothing to do */
     uv_poll_t poll;
@@ -57,7 +58,8 @@ struct stream {
 
     bool ending; /* decided inside a call of proxy/, done by the loop */
     enum ending end_how;
-    char *end_reason; /* NULL: no memory for it */
+    enum cause end_cause;
+    char *end_reason; /* NULL: the words of the cause, or no memory for more */
 };
 
 struct streams {
@@ -65,6 +67,7 @@ struct streams {
     struct stream *all, *todo;
     uv_idle_t todo_idle; /* runs while there is something to do */
     unsigned count;
+    uint64_t numbers; /* given to connections so far */
     bool closing;
     char *buffer; /* all connections read into it, one after another */
     size_t buffer_size;
@@ -87,12 +90,13 @@ void stream_partial_free(struct stream *stream);
 void stream_state_set(struct stream *stream, enum state state);
 void stream_deadline_update(struct stream *stream);
 void stream_events_update(struct stream *stream); /* what the socket is polled for */
-/* From the loop only, never inside a call of proxy/: it tells the flow. */
-void stream_end(struct stream *stream, const char *reason, enum ending how);
-/* Inside a call of proxy/: the loop does it, soon. The first reason counts. */
-void stream_end_later(struct stream *stream, const char *reason, enum ending how);
+/* From the loop only, never inside a call of proxy/: it tells the flow. reason NULL: the words of
+ * the cause. */
+void stream_end(struct stream *stream, enum cause cause, const char *reason, enum ending how);
+/* Inside a call of proxy/: the loop does it, soon. The first cause counts. */
+void stream_end_later(struct stream *stream, enum cause cause, const char *reason, enum ending how);
 void stream_failed(struct stream *stream, ssize_t err); /* with an error of the channel */
 void stream_broken(struct stream *stream);              /* by an error that polling reported */
 void stream_closing(struct stream *stream);             /* goes on with that */
-/* In words, for an error that the channel returned. */
-void stream_error(const struct stream *stream, ssize_t err, char reason[STREAM_REASON_SIZE]);
+/* What an error that the channel returned means, and in words. */
+enum cause stream_error(const struct stream *stream, ssize_t err, char reason[STREAM_REASON_SIZE]);

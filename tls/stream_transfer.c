@@ -29,9 +29,9 @@ static int stream_queue(struct stream *stream, struct str bytes)
     int err = queue_add(&stream->queue, bytes, stream->streams->options.conf->limits.send_queue);
 
     if (err == -ENOBUFS)
-        stream_end_later(stream, "slow reader", END_RESET);
+        stream_end_later(stream, CAUSE_SLOW_READER, NULL, END_RESET);
     else if (err)
-        stream_end_later(stream, "out of memory", END_AT_ONCE);
+        stream_end_later(stream, CAUSE_NO_MEMORY, NULL, END_AT_ONCE);
     else
         stream_events_update(stream);
     return err;
@@ -48,9 +48,9 @@ int stream_send(struct stream *stream, struct str bytes)
             break;
         if (put < 0) {
             char reason[STREAM_REASON_SIZE];
+            enum cause cause = stream_error(stream, put, reason);
 
-            stream_error(stream, put, reason);
-            stream_end_later(stream, reason, END_AT_ONCE);
+            stream_end_later(stream, cause, reason, END_AT_ONCE);
             return -EPIPE;
         }
         bytes.p += put;
@@ -59,9 +59,9 @@ int stream_send(struct stream *stream, struct str bytes)
     return bytes.len ? stream_queue(stream, bytes) : 0;
 }
 
-void stream_close(struct stream *stream, const char *reason)
+void stream_close(struct stream *stream, enum cause cause, const char *reason)
 {
-    stream_end_later(stream, reason, END_PROPERLY);
+    stream_end_later(stream, cause, reason, END_PROPERLY);
 }
 
 /* Receiving ------------------------------------------------------------------------------------ */
@@ -94,25 +94,30 @@ static int partial_keep(struct stream *stream, const char *bytes, size_t len)
     return 0;
 }
 
-/* 0, or a reason to end. */
-static const char *stream_take(struct stream *stream, char *bytes, size_t len)
+/* true: it goes on, or the loop ends it. false: end it, because of *cause. */
+static bool stream_take(struct stream *stream, char *bytes, size_t len, enum cause *cause)
 {
     ssize_t taken = 0;
 
     if (stream->state == STREAM_CHOICE)
         stream_choose(stream, (struct str){bytes, len});
     if (stream_ending(stream))
-        return NULL;
+        return true;
     if (stream->state == STREAM_OPEN)
         taken = stream->protocol->receive(stream->conn, bytes, len);
     if (stream_ending(stream))
-        return NULL; /* the loop ends it */
-    if (taken < 0)
-        return "broken framing";
+        return true; /* the loop ends it */
+    if (taken < 0) {
+        *cause = CAUSE_FRAMING;
+        return false;
+    }
     assert((size_t)taken <= len);
-    if (len - (size_t)taken >= stream->streams->buffer_size)
-        return "message too large";
-    return partial_keep(stream, bytes + taken, len - (size_t)taken) ? "out of memory" : NULL;
+    if (len - (size_t)taken >= stream->streams->buffer_size) {
+        *cause = CAUSE_MESSAGE_TOO_LARGE;
+        return false;
+    }
+    *cause = CAUSE_NO_MEMORY;
+    return partial_keep(stream, bytes + taken, len - (size_t)taken) == 0;
 }
 
 /* Where the next bytes go: behind the partial message if there is one. */
@@ -143,12 +148,13 @@ static int room_find(struct stream *stream, char **at, size_t *room)
 static bool stream_read(struct stream *stream)
 {
     size_t room, before = stream->partial_len;
-    const char *reason;
+    enum cause cause;
     ssize_t got;
+    bool taken;
     char *at;
 
     if (room_find(stream, &at, &room)) {
-        stream_end(stream, "out of memory", END_AT_ONCE);
+        stream_end(stream, CAUSE_NO_MEMORY, NULL, END_AT_ONCE);
         return false;
     }
     got = channel_read(&stream->channel, at, room);
@@ -158,11 +164,11 @@ static bool stream_read(struct stream *stream)
         stream_failed(stream, got);
         return false;
     }
-    reason = stream_take(stream, at - before, before + (size_t)got);
+    taken = stream_take(stream, at - before, before + (size_t)got, &cause);
     if (stream_ending(stream))
         return false;
-    if (reason) {
-        stream_end(stream, reason, END_PROPERLY);
+    if (!taken) {
+        stream_end(stream, cause, NULL, END_PROPERLY);
         return false;
     }
     return stream->channel.ssl ? channel_pending(&stream->channel) : (size_t)got == room;

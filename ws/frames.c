@@ -53,7 +53,7 @@ int frame_send(struct ws_conn *conn, enum opcode opcode, struct str payload)
 
     out->len = 0;
     if (gathered_room(out, size + payload.len)) {
-        stream_close(conn->stream, "out of memory");
+        stream_close(conn->stream, CAUSE_NO_MEMORY, NULL);
         return -ENOMEM;
     }
     gathered_add(out, header, size);
@@ -64,9 +64,9 @@ int frame_send(struct ws_conn *conn, enum opcode opcode, struct str payload)
 /* Messages in ---------------------------------------------------------------------------------- */
 
 /* From inside a callback: nothing that comes behind it is looked at. */
-static void fail(struct ws_conn *conn, enum close_code code, const char *reason)
+static void fail(struct ws_conn *conn, enum close_code code, enum cause cause)
 {
-    conn_close(conn, code, reason);
+    conn_close(conn, code, cause, NULL);
     wslay_event_shutdown_read(conn->decoder);
 }
 
@@ -94,9 +94,9 @@ static void message_deliver(struct ws_conn *conn)
     err = proxy_receive_message(stream_flow(conn->stream), message->base, message->len,
                                 stream_now(conn->stream));
     if (err == -EMSGSIZE)
-        fail(conn, CLOSE_TOO_LARGE, "message too large");
+        fail(conn, CLOSE_TOO_LARGE, CAUSE_MESSAGE_TOO_LARGE);
     else if (err)
-        fail(conn, CLOSE_POLICY_VIOLATION, "not a SIP message");
+        fail(conn, CLOSE_POLICY_VIOLATION, CAUSE_NOT_SIP);
     else if (stream_ending(conn->stream))
         wslay_event_shutdown_read(conn->decoder);
 }
@@ -162,7 +162,7 @@ static void frame_start(wslay_event_context_ptr decoder,
         return;
     conn->in_message = true;
     if (frame->payload_length > max || message_of(conn)->len > max - frame->payload_length)
-        fail(conn, CLOSE_TOO_LARGE, "message too large");
+        fail(conn, CLOSE_TOO_LARGE, CAUSE_MESSAGE_TOO_LARGE);
 }
 
 /* Memory grows with what came, never with what was announced. */
@@ -176,7 +176,7 @@ static void frame_chunk(wslay_event_context_ptr decoder,
     if (!conn->is_data || stream_ending(conn->stream))
         return;
     if (gathered_room(message, chunk->data_length))
-        fail(conn, CLOSE_INTERNAL_ERROR, "out of memory");
+        fail(conn, CLOSE_INTERNAL_ERROR, CAUSE_NO_MEMORY);
     else
         gathered_add(message, chunk->data, chunk->data_length);
 }
@@ -199,7 +199,7 @@ static void message_end(wslay_event_context_ptr decoder,
     if (stream_ending(conn->stream))
         return;
     if (message->opcode == OPCODE_CLOSE && message->msg_length == 1) /* half a code */
-        fail(conn, CLOSE_PROTOCOL_ERROR, "WebSocket protocol error");
+        fail(conn, CLOSE_PROTOCOL_ERROR, CAUSE_WEBSOCKET);
     if (is_control(message->opcode))
         return;
     conn->in_message = false;
@@ -262,13 +262,18 @@ static void decoder_give_back(struct ws_conn *conn)
     conn->decoder = NULL;
 }
 
-/* What wslay has found wrong, by the close frame that it has just written. */
-static const char *close_reason(unsigned code)
+/* The client's close frame, or what wslay has found wrong, by the one that it has just written. */
+static void decoder_closed(struct ws_conn *conn)
 {
-    switch (code) {
-    case CLOSE_INVALID_PAYLOAD: return "text that is not UTF-8";
-    default: return "WebSocket protocol error";
-    }
+    wslay_event_context_ptr decoder = conn->decoder;
+
+    conn->close_code = 0; /* it is said */
+    if (wslay_event_get_close_received(decoder))
+        stream_close(conn->stream, CAUSE_CLIENT_CLOSED, NULL);
+    else if (wslay_event_get_status_code_sent(decoder) == CLOSE_INVALID_PAYLOAD)
+        stream_close(conn->stream, CAUSE_WEBSOCKET, "text that is not UTF-8");
+    else
+        stream_close(conn->stream, CAUSE_WEBSOCKET, NULL);
 }
 
 /* Pongs, and the close frame if it came to that. */
@@ -279,17 +284,13 @@ static void answers_send(struct ws_conn *conn)
 
     out->len = 0;
     if (wslay_event_want_write(decoder) && wslay_event_send(decoder)) {
-        stream_close(conn->stream, "out of memory");
+        stream_close(conn->stream, CAUSE_NO_MEMORY, NULL);
         return;
     }
     if (out->len)
         (void)stream_send(conn->stream, (struct str){out->base, out->len});
-    if (wslay_event_get_read_enabled(decoder))
-        return;
-    conn->close_code = 0; /* it is said */
-    stream_close(conn->stream, wslay_event_get_close_received(decoder)
-                                   ? "closed by client"
-                                   : close_reason(wslay_event_get_status_code_sent(decoder)));
+    if (!wslay_event_get_read_enabled(decoder))
+        decoder_closed(conn);
 }
 
 static void frames_feed(struct ws_conn *conn, struct str bytes)
@@ -302,9 +303,9 @@ static void frames_feed(struct ws_conn *conn, struct str bytes)
     if (stream_ending(conn->stream))
         return;
     if (err == WSLAY_ERR_NOMEM)
-        conn_close(conn, CLOSE_INTERNAL_ERROR, "out of memory");
+        conn_close(conn, CLOSE_INTERNAL_ERROR, CAUSE_NO_MEMORY, NULL);
     else if (err) /* a header that can't be; wslay would close without a code */
-        conn_close(conn, CLOSE_PROTOCOL_ERROR, "WebSocket protocol error");
+        conn_close(conn, CLOSE_PROTOCOL_ERROR, CAUSE_WEBSOCKET, NULL);
     else
         answers_send(conn);
 }
@@ -316,7 +317,7 @@ void frames_receive(struct ws_conn *conn, struct str bytes)
     conn->received = now;
     conn->ping_waits_pong = false;
     if (decoder_take(conn)) {
-        conn_close(conn, CLOSE_INTERNAL_ERROR, "out of memory");
+        conn_close(conn, CLOSE_INTERNAL_ERROR, CAUSE_NO_MEMORY, NULL);
         return;
     }
     while (bytes.len && !stream_ending(conn->stream)) {
@@ -326,7 +327,7 @@ void frames_receive(struct ws_conn *conn, struct str bytes)
         bytes = (struct str){bytes.p + len, bytes.len - len};
     }
     if (!stream_ending(conn->stream) && message_keep(conn))
-        conn_close(conn, CLOSE_INTERNAL_ERROR, "out of memory");
+        conn_close(conn, CLOSE_INTERNAL_ERROR, CAUSE_NO_MEMORY, NULL);
     if (stream_ending(conn->stream)) {
         frames_free(conn);
         return;

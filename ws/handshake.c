@@ -36,7 +36,7 @@ static int refuse(struct ws_conn *conn, const char *status, const char *fields, 
     stream_peer(conn->stream, peer);
     log_event(LOG_INFO, "upgrade refused", LOG_TEXT("peer", str_of(peer)),
               LOG_TEXT("status", str_of(status)), LOG_TEXT("reason", str_of(text)));
-    stream_close(conn->stream, text);
+    stream_close(conn->stream, CAUSE_UPGRADE_REFUSED, text);
     return -EPROTO;
 }
 

@@ -59,8 +59,8 @@ struct ws {
 };
 
 /* ws.c */
-/* Close with this code and reason, which must stay (static), soon. */
-void conn_close(struct ws_conn *conn, enum close_code code, const char *reason);
+/* Close with this code, soon; reason as for stream_close(). */
+void conn_close(struct ws_conn *conn, enum close_code code, enum cause cause, const char *reason);
 int gathered_room(struct gathered *bytes, size_t len); /* for `len` more. -ENOMEM */
 void gathered_add(struct gathered *bytes, const void *more, size_t len); /* after _room() */
 

@@ -53,17 +53,17 @@ static int transport_send(void *context, struct str bytes)
     return frame_send(conn, utf8_valid(bytes) ? OPCODE_TEXT : OPCODE_BINARY, bytes);
 }
 
-void conn_close(struct ws_conn *conn, enum close_code code, const char *reason)
+void conn_close(struct ws_conn *conn, enum close_code code, enum cause cause, const char *reason)
 {
     if (stream_ending(conn->stream))
         return;
     conn->close_code = code;
-    stream_close(conn->stream, reason);
+    stream_close(conn->stream, cause, reason);
 }
 
-static void transport_close(void *context, const char *reason)
+static void transport_close(void *context, enum cause cause)
 {
-    conn_close(context, CLOSE_POLICY_VIOLATION, reason);
+    conn_close(context, CLOSE_POLICY_VIOLATION, cause, NULL);
 }
 
 /* RFC 7118 5.2.1; a URI has transport=ws for both, and sips or the port tell them apart. */
@@ -133,13 +133,12 @@ static uint64_t ws_deadline(const void *context)
 
 static void upgrade_expire(struct ws_conn *conn)
 {
-    static const char reason[] = "HTTP upgrade not finished in time";
     char peer[SOCKET_TEXT];
 
     stream_peer(conn->stream, peer);
     log_event(LOG_INFO, "upgrade refused", LOG_TEXT("peer", str_of(peer)),
-              LOG_TEXT("reason", str_of(reason)));
-    stream_close(conn->stream, reason);
+              LOG_TEXT("reason", str_of(cause_row(CAUSE_UPGRADE_TIMEOUT)->words)));
+    stream_close(conn->stream, CAUSE_UPGRADE_TIMEOUT, NULL);
 }
 
 static void ws_expire(void *context, uint64_t now)
@@ -154,12 +153,12 @@ static void ws_expire(void *context, uint64_t now)
     while (due < DUE_COUNT && due_at(conn, due) > now)
         due++;
     switch (due) {
-    case DUE_MESSAGE:
-        conn_close(conn, CLOSE_POLICY_VIOLATION, "message not finished in time");
+    case DUE_MESSAGE: conn_close(conn, CLOSE_POLICY_VIOLATION, CAUSE_MESSAGE_TIMEOUT, NULL); break;
+    case DUE_FIRST:
+        conn_close(conn, CLOSE_POLICY_VIOLATION, CAUSE_FIRST_MESSAGE_TIMEOUT, NULL);
         break;
-    case DUE_FIRST: conn_close(conn, CLOSE_POLICY_VIOLATION, "no message in time"); break;
-    case DUE_IDLE: conn_close(conn, CLOSE_GOING_AWAY, "idle"); break;
-    case DUE_PONG: conn_close(conn, CLOSE_GOING_AWAY, "ping missed"); break;
+    case DUE_IDLE: conn_close(conn, CLOSE_GOING_AWAY, CAUSE_IDLE, NULL); break;
+    case DUE_PONG: conn_close(conn, CLOSE_GOING_AWAY, CAUSE_PING_MISSED, NULL); break;
     case DUE_PING:
         conn->ping_waits_pong = true;
         conn->pinged = now;
@@ -280,7 +279,7 @@ void ws_destroy(struct ws **ws)
 
 const struct stream_protocol ws_protocol = {
     .alpn = "\x08http/1.1",
-    .lost = "connection lost",
+    .lost = "closed by client, without a WebSocket close",
     .recognise = request_recognise,
     .open = ws_open,
     .receive = ws_receive,

@@ -90,10 +90,10 @@ int stream_send(struct stream *to, struct str bytes)
     return 0;
 }
 
-void stream_close(struct stream *of, const char *reason)
+void stream_close(struct stream *of, enum cause cause, const char *reason)
 {
     if (!of->ending)
-        of->reason = reason;
+        of->reason = reason ? reason : cause_row(cause)->words;
     of->ending = true;
 }
 
@@ -140,7 +140,7 @@ int proxy_receive_message(struct flow *to, char *bytes, size_t len, uint64_t now
     assert(flow.transport->send(flow.conn, (struct str){bytes, len}) == 0);
     memset(bytes, 'z', len); /* it may be changed in place */
     switch (len % 64) {
-    case 61: flow.transport->close(flow.conn, "asked to"); break;
+    case 61: flow.transport->close(flow.conn, CAUSE_FLOW_TIMER); break;
     case 62: return -EMSGSIZE;
     case 63: return -EPROTO;
     default: break;

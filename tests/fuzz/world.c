@@ -163,11 +163,11 @@ static int client_sends(void *conn, struct str bytes)
 }
 
 /* The connection is gone a little later. */
-static void client_closes(void *conn, const char *reason)
+static void client_closes(void *conn, enum cause cause)
 {
     struct client *client = conn;
 
-    (void)reason;
+    (void)cause;
     assert(client->flow);
     client->hung_up = true;
 }

@@ -57,7 +57,7 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now)
     /* Whoever still tries to send on it is told so, and nothing breaks. */
     if (flow->transport->send(flow->conn, STR("late")) != -EPIPE)
         abort();
-    flow->transport->close(flow->conn, "late");
+    flow->transport->close(flow->conn, CAUSE_STOPPING);
     proxy->closed++;
     (void)snprintf(proxy->reason, sizeof(proxy->reason), "%s", reason);
     if (proxy->last == flow)
@@ -95,7 +95,7 @@ static int message_receive(struct flow *flow, struct str whole, struct str body)
     if (!proxy->send_error)
         proxy->send_error = err;
     if (str_eq(body, STR("close")))
-        flow->transport->close(flow->conn, "asked to");
+        flow->transport->close(flow->conn, CAUSE_FLOW_TIMER);
     return str_eq(body, STR("bad")) ? -EPROTO : 0;
 }
 

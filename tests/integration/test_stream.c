@@ -396,7 +396,7 @@ TEST(close_from_inside_lets_the_answer_out_first)
     client_hear(&client, "0005\nclose");
     assert_int_equal(client_ended(&client), CLIENT_CLOSED_PROPERLY);
     UNTIL(&edge, edge.proxy.closed == 1);
-    assert_string_equal(edge.proxy.reason, "asked to");
+    assert_string_equal(edge.proxy.reason, "silent for longer than its Flow-Timer");
     client_close(&client);
     UNTIL(&edge, streams_count(edge.streams) == 0);
     edge_teardown(&edge);
@@ -461,7 +461,8 @@ TEST(client_that_ends_is_told_to_the_flow)
             setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
         client_close(&client);
         UNTIL(&edge, edge.proxy.closed == way + 1);
-        assert_string_equal(edge.proxy.reason, "closed by client");
+        assert_string_equal(edge.proxy.reason,
+                            cause_row(way == 2 ? CAUSE_RESET : CAUSE_CLIENT_CLOSED)->words);
         UNTIL(&edge, streams_count(edge.streams) == 0);
     }
     edge_teardown(&edge);
@@ -482,10 +483,10 @@ TEST(sending_to_a_client_that_is_gone_closes_it_from_the_loop)
     client_close(&client);
     assert_int_equal(flow->transport->send(flow->conn, STR("hello")), -EPIPE);
     assert_int_equal(flow->transport->send(flow->conn, STR("hello")), -EPIPE);
-    flow->transport->close(flow->conn, "twice");
+    flow->transport->close(flow->conn, CAUSE_STOPPING);
     assert_int_equal(edge.proxy.closed, 0); /* never inside send() */
     UNTIL(&edge, edge.proxy.closed == 1);
-    assert_string_equal(edge.proxy.reason, "closed by client");
+    assert_string_equal(edge.proxy.reason, cause_row(CAUSE_RESET)->words);
     edge_teardown(&edge);
 }
 

@@ -367,7 +367,7 @@ def test_half_a_message_is_cut(start):  # F7 refused
         begin = time.monotonic()
         assert client.closed() == 1008
         assert 0.8 < time.monotonic() - begin < 3
-        assert server.event("closed") == "closed 1 message not finished in time"
+        assert server.event("closed") == "closed 1 message timeout"
 
 
 def test_a_client_that_says_nothing_is_closed(start):  # F7 refused
@@ -375,7 +375,7 @@ def test_a_client_that_says_nothing_is_closed(start):  # F7 refused
     talks, silent = Client(server), Client(server)
     talks.echo(TEXT, "x")
     assert silent.closed() == 1008
-    assert server.event("closed") == "closed 2 no message in time"
+    assert server.event("closed") == "closed 2 first message timeout"
     talks.echo(TEXT, "y")
 
 
@@ -384,7 +384,7 @@ def test_a_client_that_went_silent_is_closed(start):  # F7 refused
     client = Client(server)
     client.echo(TEXT, "x")
     assert client.closed() == 1001
-    assert server.event("closed") == "closed 1 idle"
+    assert server.event("closed") == "closed 1 idle timeout"
 
 
 def test_a_slow_reader_is_closed_and_what_it_got_is_in_order(start):  # X2 refused
@@ -437,7 +437,7 @@ def test_a_lost_connection_is_told(start):  # T6
     client.echo(TEXT, "x")
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.socket.close()
-    assert server.event("closed") == "closed 1 connection lost"
+    assert server.event("closed") == "closed 1 reset by the client, or by a firewall or NAT on the way"
 
 
 def test_the_proxy_closes_a_connection(start):
@@ -445,7 +445,7 @@ def test_the_proxy_closes_a_connection(start):
     client = Client(server)
     client.send(frame(TEXT, "CLOSE") + frame(TEXT, "not heard any more"))
     assert client.closed() == 1008
-    assert server.event("closed") == "closed 1 asked to"
+    assert server.event("closed") == "closed 1 silent for longer than its Flow-Timer"
 
 
 def test_more_flows_than_there_may_be_are_told_to_come_later(start):

@@ -234,7 +234,7 @@ def test_empty_fragments_without_end_are_cut(start):  # F7 refused
     except (ConnectionResetError, BrokenPipeError):
         pass
     assert 0.8 < time.monotonic() - begin < 4
-    assert server.event("closed") == "closed 1 message not finished in time"
+    assert server.event("closed") == "closed 1 message timeout"
     client.socket.close()
 
 

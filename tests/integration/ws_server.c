@@ -135,7 +135,7 @@ int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t n
     if (strncmp(text, "FLOOD ", 6) == 0)
         flood(flow, text + 6);
     else if (strcmp(text, "CLOSE") == 0)
-        flow->options.transport->close(flow->options.conn, "asked to");
+        flow->options.transport->close(flow->options.conn, CAUSE_FLOW_TIMER);
     else if (strcmp(text, "TOO LARGE") == 0)
         return -EMSGSIZE;
     else

@@ -77,11 +77,11 @@ static int client_send(void *conn, struct str bytes)
     return 0;
 }
 
-static void client_close(void *conn, const char *reason)
+static void client_close(void *conn, enum cause cause)
 {
     struct client *client = conn;
 
-    (void)reason;
+    (void)cause;
     client->inbox.closed = true;
 }
 
@@ -223,6 +223,7 @@ struct client *edge_client(struct edge *edge, unsigned index, const char *transp
         .conn = client,
         .peer = (struct sockaddr *)&peer,
         .local = (struct sockaddr *)&local,
+        .number = index,
     };
 
     client->edge = edge;

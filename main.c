@@ -45,22 +45,34 @@ static int load(const char *path, struct conf **conf)
     }
 }
 
-static int check(const char *path)
+/* What is in the files of the certificates. 0, or an exit code: mistakes were reported. */
+static int check_certificates(const struct conf *conf)
 {
     struct certificates *certificates = NULL;
-    struct ticket_keys ticket_keys = {0}; /* nobody connects to them */
+    struct certificates_options options = {.conf = conf, .errors = stderr};
+    int err;
+
+    if (!conf->certificate_count)
+        return EXIT_FINE;
+    err = pems_read(conf, &options.pems);
+    if (!err)
+        err = certificates_load(&options, &certificates);
+    certificates_unref(&certificates);
+    pems_unref(&options.pems);
+    return err ? EXIT_USAGE : EXIT_FINE;
+}
+
+static int check(const char *path)
+{
     struct conf *conf = NULL;
     int result = load(path, &conf);
 
     if (result)
         return result;
     log_open((enum log_level)conf->log_level, conf->log_json);
-    if (conf->certificate_count && certificates_load(conf, &ticket_keys, stderr, &certificates))
-        result = EXIT_USAGE;
-    else
+    result = check_certificates(conf);
+    if (!result)
         conf_print(conf, stdout);
-    if (certificates)
-        certificates_free(&certificates);
     conf_free(&conf);
     if (fflush(stdout)) {
         fprintf(stderr, "can't write: %s\n", strerror(errno));

@@ -34,6 +34,7 @@ struct server {
     struct core_views *views; /* NULL: stopped */
     struct health health;
     uint8_t random_key[1][32];
+    struct certificates *certificates; /* the main thread's own, checked; NULL: none */
     struct worker_shared shared;
     struct worker *workers[CONF_WORKERS_MAX];
 
@@ -147,6 +148,28 @@ static int listeners_probe(const struct conf *conf)
         failed = -1;
     }
     return failed;
+}
+
+/* ---- certificates ---- */
+
+static int certificates_open(struct server *server)
+{
+    const struct conf *conf = server->conf;
+    struct certificates_options options = {.conf = conf, .errors = stderr};
+    int err = pems_read(conf, &server->shared.pems);
+
+    if (err) {
+        fprintf(stderr, "certificates: %s\n", strerror(-err));
+        return err;
+    }
+    options.pems = server->shared.pems;
+    return conf->certificate_count ? certificates_load(&options, &server->certificates) : 0;
+}
+
+static void certificates_close(struct server *server)
+{
+    certificates_unref(&server->certificates);
+    pems_unref(&server->shared.pems);
 }
 
 /* ---- the embedded registrar ---- */
@@ -525,6 +548,7 @@ static int serve(struct server *server)
         fprintf(stderr, "can't start: %s\n", strerror(-err));
     } else {
         err = views_open(server);
+        err |= certificates_open(server);
         err |= listeners_probe(server->conf);
         err |= pages_listen(server->pages, server->conf, stderr);
     }
@@ -574,6 +598,7 @@ int server_run(const struct conf *conf)
         return 1;
     }
     result = serve(&server);
+    certificates_close(&server);
     if (uv_loop_close(&server.loop))
         log_event(LOG_ERROR, "a handle of the main loop was left open");
     return result;

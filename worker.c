@@ -38,7 +38,8 @@ struct worker {
     /* The thread's own from here on. */
     OSSL_LIB_CTX *openssl, *openssl_before;
     OSSL_PROVIDER *provider;
-    struct certificates *certificates;
+    struct tickets *tickets;
+    struct certificates *certificates; /* NULL: no listener needs them */
     uv_loop_t loop;
     bool loop_open, control_open, quiet;
     uv_async_t control;
@@ -217,8 +218,19 @@ static void timers_changed(void *context)
 
 /* ---- start ---- */
 
+static int certificates_make(struct worker *worker, const struct conf *conf,
+                             const struct pems *pems, struct certificates **out)
+{
+    const struct certificates_options options = {
+        .conf = conf, .pems = pems, .tickets = worker->tickets};
+
+    return conf->certificate_count ? certificates_load(&options, out) : 0;
+}
+
 static int openssl_open(struct worker *worker, FILE *errors)
 {
+    int err;
+
     worker->openssl = OSSL_LIB_CTX_new();
     if (worker->openssl)
         worker->provider = OSSL_PROVIDER_load(worker->openssl, "default");
@@ -227,11 +239,13 @@ static int openssl_open(struct worker *worker, FILE *errors)
         return -EIO;
     }
     worker->openssl_before = OSSL_LIB_CTX_set0_default(worker->openssl);
-    if (!worker->core->conf->certificate_count)
-        return 0;
-    /* All workers meet the same mistakes, and the same warnings: the first tells them. */
-    return certificates_load(worker->core->conf, &worker->shared->ticket_keys,
-                             worker->number == 0 ? errors : NULL, &worker->certificates);
+    err = tickets_open(&worker->shared->ticket_keys, &worker->tickets);
+    if (!err)
+        err = certificates_make(worker, worker->core->conf, worker->shared->pems,
+                                &worker->certificates);
+    if (err)
+        fprintf(errors, "a worker can't use the certificates: %s\n", strerror(-err));
+    return err;
 }
 
 /* A family of addresses that the view has, and we have no socket of yet. */
@@ -544,8 +558,8 @@ static void release(struct worker *worker)
             log_event(LOG_ERROR, "a handle of a worker was left open",
                       LOG_NUMBER("worker", worker->number));
     }
-    if (worker->certificates)
-        certificates_free(&worker->certificates);
+    certificates_unref(&worker->certificates);
+    tickets_close(&worker->tickets);
     core_view_unref(&worker->core);
     if (worker->openssl) {
         if (worker->openssl_before) /* OpenSSL does not free a context that is the default */

@@ -26,6 +26,8 @@ struct worker_shared {
     const uint8_t (*token_keys)[32];
     unsigned token_key_count;
     uint32_t instance;
+    const struct pems
+        *pems; /* at the start of workers: read, and checked, for that configuration */
     struct ticket_keys ticket_keys; /* until all workers have started */
     atomic_uint connections;
     unsigned connections_max;

@@ -22,7 +22,8 @@ struct pair {
 };
 
 struct certificates {
-    struct tickets tickets;
+    unsigned references;     /* from 1 */
+    struct tickets *tickets; /* NULL: none; borrowed */
     struct client_ca client_ca;
     unsigned count;
     struct pair pairs[];
@@ -121,7 +122,7 @@ static bool context_protocol(SSL_CTX *context, struct certificates *certificates
            SSL_CTX_set_num_tickets(context, 1) == 1 &&
            SSL_CTX_set_session_id_context(context, session_id_context,
                                           sizeof(session_id_context) - 1) == 1 &&
-           tickets_apply(&certificates->tickets, context) &&
+           (!certificates->tickets || tickets_apply(certificates->tickets, context)) &&
            client_ca_apply(&certificates->client_ca, context);
 }
 
@@ -294,17 +295,32 @@ static void pair_needs(struct pair *pair, EVP_PKEY *key)
             }
 }
 
+/* A warning at start, where nothing better is known: not a reason to give up what runs. */
+static int expired_check(const struct loading *loading, const char *file, const X509 *leaf)
+{
+    const ASN1_TIME *until = X509_get0_notAfter(leaf);
+    char date[32];
+
+    if (!loading->renewal || X509_cmp_current_time(until) >= 0)
+        return 0;
+    certificate_date(until, date);
+    return mistake(loading, file, "has expired on %s: a renewed certificate is needed", date);
+}
+
 static int pair_load(const struct loading *loading, const struct conf_certificate *files,
-                     struct certificates *certificates, struct pair *pair)
+                     const struct pem_pair *pems, struct certificates *certificates,
+                     struct pair *pair)
 {
     STACK_OF(X509) *chain = NULL;
     EVP_PKEY *key = NULL;
-    int chain_err = chain_read(loading, files->chain, &chain);
-    int key_err = key_read(loading, files->key, &key);
+    int chain_err = chain_read(loading, files->chain, &pems->chain, &chain);
+    int key_err = key_read(loading, files->key, &pems->key, &key);
     int err = chain_err ? chain_err : key_err;
 
     if (!err)
         err = key_check(loading, files, chain, key);
+    if (!err)
+        err = expired_check(loading, files->chain, sk_X509_value(chain, 0));
     if (!err)
         err = context_make(loading, files, certificates, chain, key, &pair->context);
     if (!err) {
@@ -335,34 +351,43 @@ static void fallback_mark(const struct loading *loading, struct certificates *ce
                 loading->conf->certificates[0].chain, domain);
 }
 
-int certificates_load(const struct conf *conf, const struct ticket_keys *ticket_keys, FILE *errors,
-                      struct certificates **out)
+static bool runs_already(const struct pems *running, const struct pem_pair *pair)
 {
-    struct loading loading = {conf, "certificate", 0, errors};
-    struct certificates *certificates;
-    int err = 0;
+    for (unsigned i = 0; i < running->count; i++)
+        if (pem_pair_eq(&running->pairs[i], pair))
+            return true;
+    return false;
+}
 
-    if (!conf->certificate_count)
-        return -EINVAL;
+int certificates_load(const struct certificates_options *options, struct certificates **out)
+{
+    const struct conf *conf = options->conf;
+    const struct pems *pems = options->pems;
+    struct loading loading = {.conf = conf, .key = "certificate", .errors = options->errors};
+    struct certificates *certificates;
+    int err;
+
     if (!alpn_index_ready())
         return -ENOMEM;
-    certificates = calloc(1, sizeof(*certificates) + conf->certificate_count * sizeof(struct pair));
+    certificates = calloc(1, sizeof(*certificates) + pems->count * sizeof(struct pair));
     if (!certificates)
         return -ENOMEM;
-    certificates->count = conf->certificate_count;
-    err = tickets_open(&certificates->tickets, ticket_keys);
-    if (!err)
-        err = client_ca_load(conf, errors, &certificates->client_ca);
-    for (unsigned i = 0; i < conf->certificate_count; i++) {
+    certificates->references = 1;
+    certificates->count = pems->count;
+    certificates->tickets = options->tickets;
+    err = client_ca_load(options, &certificates->client_ca);
+    for (unsigned i = 0; i < pems->count; i++) {
         const struct conf_certificate *files = &conf->certificates[i];
         int one;
 
         loading.line = files->line;
-        one = pair_load(&loading, files, certificates, &certificates->pairs[i]);
+        loading.renewal = options->running && options->running->count &&
+                          !runs_already(options->running, &pems->pairs[i]);
+        one = pair_load(&loading, files, &pems->pairs[i], certificates, &certificates->pairs[i]);
         err = err ? err : one; /* go on: all mistakes at once */
     }
     if (err) {
-        certificates_free(&certificates);
+        certificates_unref(&certificates);
         return err;
     }
     fallback_mark(&loading, certificates);
@@ -370,20 +395,40 @@ int certificates_load(const struct conf *conf, const struct ticket_keys *ticket_
     return 0;
 }
 
-void certificates_free(struct certificates **certificates)
+struct certificates *certificates_ref(struct certificates *certificates)
+{
+    certificates->references++;
+    return certificates;
+}
+
+void certificates_unref(struct certificates **certificates)
 {
     struct certificates *table = *certificates;
 
-    if (!table)
+    *certificates = NULL;
+    if (!table || --table->references)
         return;
     for (unsigned i = 0; i < table->count; i++) {
         SSL_CTX_free(table->pairs[i].context);
         X509_free(table->pairs[i].leaf);
     }
     client_ca_free(&table->client_ca);
-    tickets_close(&table->tickets);
     free(table);
-    *certificates = NULL;
+}
+
+int64_t certificates_until(const struct certificates *certificates, unsigned index)
+{
+    struct tm tm;
+
+    return ASN1_TIME_to_tm(X509_get0_notAfter(certificates->pairs[index].leaf), &tm) == 1
+               ? (int64_t)timegm(&tm)
+               : 0;
+}
+
+int certificates_demand(const struct certificates *certificates, SSL *ssl,
+                        enum conf_client_certificate demand)
+{
+    return client_ca_demand(&certificates->client_ca, ssl, demand);
 }
 
 SSL_CTX *certificates_default(const struct certificates *certificates)

@@ -7,8 +7,6 @@
 
 #include <openssl/err.h>
 
-#include "tls/certificate.h"
-
 /* What an operator reads in the log: OpenSSL's own words, but where these need explaining. */
 static const struct {
     int reason;
@@ -143,9 +141,9 @@ void channel_open_plain(struct channel *channel, int fd)
     *channel = (struct channel){.fd = fd};
 }
 
-int channel_open_tls(struct channel *channel, int fd, SSL_CTX *context)
+int channel_open_tls(struct channel *channel, int fd, struct certificates *certificates)
 {
-    SSL *ssl = SSL_new(context);
+    SSL *ssl = SSL_new(certificates_default(certificates));
 
     if (!ssl || SSL_set_fd(ssl, fd) != 1) {
         SSL_free(ssl);
@@ -156,7 +154,8 @@ int channel_open_tls(struct channel *channel, int fd, SSL_CTX *context)
     SSL_set_read_ahead(ssl, 1);
     SSL_set_accept_state(ssl);
     SSL_set_info_callback(ssl, alert_seen);
-    *channel = (struct channel){.fd = fd, .ssl = ssl};
+    *channel =
+        (struct channel){.fd = fd, .ssl = ssl, .certificates = certificates_ref(certificates)};
     return 0;
 }
 
@@ -167,8 +166,10 @@ int channel_handshake(struct channel *channel)
     channel->wants_write = false;
     call_begin();
     result = SSL_do_handshake(channel->ssl);
-    if (result == 1)
+    if (result == 1) {
+        certificates_unref(&channel->certificates);
         return 0;
+    }
     result = tls_result(channel, result);
     if (result == 0) {
         channel->broken = true;
@@ -254,9 +255,15 @@ int channel_finish(struct channel *channel)
     return 0;
 }
 
-void channel_close(struct channel *channel)
+void channel_abandon(struct channel *channel)
 {
     SSL_free(channel->ssl);
+    certificates_unref(&channel->certificates);
+}
+
+void channel_close(struct channel *channel)
+{
+    channel_abandon(channel);
     close(channel->fd);
     *channel = (struct channel){.fd = -1};
 }

@@ -29,9 +29,16 @@ static int ca_add(const struct loading *loading, X509 *one, int number, struct c
     return X509_STORE_add_cert(ca->store, one) == 1 ? 0 : -ENOMEM;
 }
 
-int client_ca_load(const struct conf *conf, FILE *errors, struct client_ca *out)
+int client_ca_load(const struct certificates_options *options, struct client_ca *out)
 {
-    const struct loading loading = {conf, "client_ca", conf->client_ca_line, errors};
+    const struct conf *conf = options->conf;
+    const struct pem *pem = &options->pems->client_ca;
+    const struct loading loading = {
+        .conf = conf,
+        .key = "client_ca",
+        .line = conf->client_ca_line,
+        .errors = options->errors,
+    };
     STACK_OF(X509) *list = NULL;
     struct client_ca ca;
     int err;
@@ -39,16 +46,18 @@ int client_ca_load(const struct conf *conf, FILE *errors, struct client_ca *out)
     *out = (struct client_ca){0};
     if (!conf->client_ca)
         return 0;
-    err = chain_read(&loading, conf->client_ca, &list);
+    err = chain_read(&loading, conf->client_ca, pem, &list);
     if (err)
         return err;
-    ca = (struct client_ca){X509_STORE_new(), sk_X509_NAME_new_null()};
+    ca = (struct client_ca){.store = X509_STORE_new(), .names = sk_X509_NAME_new_null()};
     /* Each certificate of the file is trusted by itself, also where its issuer is not there. */
     if (!ca.store || !ca.names || X509_STORE_set_flags(ca.store, X509_V_FLAG_PARTIAL_CHAIN) != 1)
         err = -ENOMEM;
     for (int i = 0; i < sk_X509_num(list) && !err; i++)
         err = ca_add(&loading, sk_X509_value(list, i), i + 1, &ca);
     sk_X509_pop_free(list, X509_free);
+    if (!err && EVP_Q_digest(NULL, "SHA256", NULL, pem->bytes, pem->len, ca.digest, NULL) != 1)
+        err = -ENOMEM;
     if (err)
         client_ca_free(&ca);
     else
@@ -93,25 +102,21 @@ bool client_ca_apply(const struct client_ca *ca, SSL_CTX *context)
            SSL_CTX_set_session_ticket_cb(context, NULL, ticket_take, NULL) == 1;
 }
 
-int certificates_demand(SSL *ssl, enum conf_client_certificate demand)
+/* A ticket is for the session id context that it was given out in: this demand, by these CAs. */
+int client_ca_demand(const struct client_ca *ca, SSL *ssl, enum conf_client_certificate demand)
 {
-    const struct {
-        int verify;
-        struct str session_id_context;
-    } demands[] = {
-        [CONF_CLIENT_ASKED] = {SSL_VERIFY_PEER,                                   STR("sipward asked")},
-        [CONF_CLIENT_REQUIRED] = {SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-                               STR("sipward required")                                                },
+    static const int verify[] = {
+        [CONF_CLIENT_ASKED] = SSL_VERIFY_PEER,
+        [CONF_CLIENT_REQUIRED] = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
     };
-    struct str id;
+    unsigned char id[sizeof(ca->digest)];
 
     if (demand == CONF_CLIENT_NO)
         return 0;
-    SSL_set_verify(ssl, demands[demand].verify, NULL);
-    id = demands[demand].session_id_context;
-    return SSL_set_session_id_context(ssl, (const unsigned char *)id.p, (unsigned)id.len) == 1
-               ? 0
-               : -EIO;
+    SSL_set_verify(ssl, verify[demand], NULL);
+    memcpy(id, ca->digest, sizeof(id));
+    id[0] = (unsigned char)demand;
+    return SSL_set_session_id_context(ssl, id, sizeof(id)) == 1 ? 0 : -EIO;
 }
 
 static bool name_print(BIO *out, X509 *client)

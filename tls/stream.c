@@ -323,12 +323,12 @@ int streams_create(const struct streams_options *options, struct streams **out)
     if (!streams)
         return -ENOMEM;
     streams->options = *options;
-    streams->buffer_size = options->conf->limits.message_size + READ_SLACK;
-    streams->buffer = malloc(streams->buffer_size);
-    if (!streams->buffer) {
+    if (streams_conf_prepare(streams, options->conf)) {
         free(streams);
         return -ENOMEM;
     }
+    if (options->certificates)
+        certificates_ref(options->certificates);
     if (options->websocket)
         (void)snprintf(streams->alpn, sizeof(streams->alpn), "%s%s", sip_protocol.alpn,
                        options->websocket->alpn);
@@ -336,6 +336,35 @@ int streams_create(const struct streams_options *options, struct streams **out)
     streams->todo_idle.data = streams;
     *out = streams;
     return 0;
+}
+
+int streams_conf_prepare(struct streams *streams, const struct conf *conf)
+{
+    size_t size = conf->limits.message_size + READ_SLACK;
+    char *buffer;
+
+    if (size <= streams->buffer_size)
+        return 0;
+    buffer = malloc(size); /* nothing is in the one before, between two reads */
+    if (!buffer)
+        return -ENOMEM;
+    free(streams->buffer);
+    streams->buffer = buffer;
+    streams->buffer_size = size;
+    return 0;
+}
+
+void streams_conf_set(struct streams *streams, const struct conf *conf)
+{
+    streams->options.conf = conf;
+}
+
+void streams_certificates_set(struct streams *streams, struct certificates *certificates)
+{
+    struct certificates *before = streams->options.certificates;
+
+    streams->options.certificates = certificates ? certificates_ref(certificates) : NULL;
+    certificates_unref(&before);
 }
 
 static const char *kind_alpn(const struct streams *streams, enum conf_listener_kind kind)
@@ -354,11 +383,12 @@ static int channel_open(struct streams *streams, const struct conf_listener *lis
         channel_open_plain(channel, fd);
         return 0;
     }
-    err = channel_open_tls(channel, fd, certificates_default(streams->options.certificates));
+    err = channel_open_tls(channel, fd, streams->options.certificates);
     if (!err)
         err = certificates_alpn(channel->ssl, kind_alpn(streams, listener->kind));
     if (!err)
-        err = certificates_demand(channel->ssl, listener->client_certificate);
+        err =
+            certificates_demand(channel->certificates, channel->ssl, listener->client_certificate);
     return err;
 }
 
@@ -381,7 +411,7 @@ static int stream_create(struct streams *streams, const struct conf_listener *li
     if (!err)
         err = uv_poll_init(streams->options.loop, &stream->poll, fd);
     if (err) {
-        SSL_free(stream->channel.ssl);
+        channel_abandon(&stream->channel);
         free(stream->preface);
         free(stream);
         return err;
@@ -455,6 +485,7 @@ static void streams_free(uv_handle_t *handle)
 {
     struct streams *streams = handle->data;
 
+    certificates_unref(&streams->options.certificates);
     free(streams->buffer);
     free(streams);
 }

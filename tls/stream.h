@@ -26,13 +26,18 @@ struct streams_options {
     void (*timers_changed)(void *context); /* a timer was started; NULL: not told */
     void *context;
     const struct conf *conf;
-    const struct certificates *certificates; /* NULL: no TLS listener */
+    struct certificates *certificates;       /* a reference is taken; NULL: no TLS listener */
     const struct stream_protocol *websocket; /* NULL: no listener of it */
     void *websocket_context;
     atomic_uint *connections; /* one is given back for each connection that ends */
 };
 
 int streams_create(const struct streams_options *options, struct streams **out); /* -ENOMEM */
+/* Make room for what a configuration asks for, ahead of streams_conf_set(). -ENOMEM. */
+int streams_conf_prepare(struct streams *streams, const struct conf *conf);
+/* For all that comes; a connection that is there keeps what it has agreed on. */
+void streams_conf_set(struct streams *streams, const struct conf *conf);
+void streams_certificates_set(struct streams *streams, struct certificates *certificates);
 /* Take a socket over that this listener accepted: closed on any error. */
 void streams_accept(struct streams *streams, const struct conf_listener *listener, int fd,
                     const struct sockaddr *peer, const struct sockaddr *local);

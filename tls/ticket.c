@@ -4,6 +4,7 @@
  * after without a word between them, and none knows what it forgot: tickets of TLS 1.2 give away
  * their sessions to whoever gets their key (RFC 9325 3.4). */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -78,20 +79,33 @@ static int ticket_key(SSL *ssl, unsigned char name[NAME_SIZE], unsigned char *iv
     return keys == &tickets->now ? 1 : 2; /* 2: and a new ticket, please */
 }
 
-int tickets_open(struct tickets *tickets, const struct ticket_keys *keys)
+int tickets_open(const struct ticket_keys *keys, struct tickets **out)
 {
+    struct tickets *tickets = calloc(1, sizeof(*tickets));
+
+    if (!tickets)
+        return -ENOMEM;
     tickets->now = *keys;
-    /* Until a day has passed there is no key before: one that nobody has. */
-    if (RAND_bytes(tickets->before.bytes, TICKET_KEYS_SIZE) != 1)
-        return -EIO;
     tickets->cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
-    return tickets->cipher ? 0 : -ENOMEM;
+    /* Until a day has passed there is no key before: one that nobody has. */
+    if (!tickets->cipher || RAND_bytes(tickets->before.bytes, TICKET_KEYS_SIZE) != 1) {
+        int err = tickets->cipher ? -EIO : -ENOMEM;
+
+        tickets_close(&tickets);
+        return err;
+    }
+    *out = tickets;
+    return 0;
 }
 
-void tickets_close(struct tickets *tickets)
+void tickets_close(struct tickets **tickets)
 {
-    EVP_CIPHER_free(tickets->cipher);
-    OPENSSL_cleanse(tickets, sizeof(*tickets));
+    if (!*tickets)
+        return;
+    EVP_CIPHER_free((*tickets)->cipher);
+    OPENSSL_cleanse(*tickets, sizeof(**tickets));
+    free(*tickets);
+    *tickets = NULL;
 }
 
 bool tickets_apply(struct tickets *tickets, SSL_CTX *context)

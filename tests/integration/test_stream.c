@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/pem.h>
 
 #include "pki.h"
 #include "proxy/log.h"
@@ -668,11 +669,92 @@ TEST(flow_knows_its_transport_and_addresses)
     }
 }
 
+static bool client_was_shown(struct client *client, const char *name)
+{
+    BIO *in = BIO_new_file(pki_path(name), "r");
+    X509 *leaf = PEM_read_bio_X509(in, NULL, NULL, NULL);
+    bool same = X509_cmp(SSL_get0_peer_certificate(client->ssl), leaf) == 0;
+
+    X509_free(leaf);
+    BIO_free(in);
+    return same;
+}
+
+/* As a reload does: the pair "next" takes the place of "ec". */
+static void certificates_renew(struct edge *edge)
+{
+    free(edge->certificates[0].chain);
+    free(edge->certificates[0].key);
+    edge->certificates[0].chain = strdup(pki_path("next.pem"));
+    edge->certificates[0].key = strdup(pki_path("next.key"));
+    certificates_unref(&edge->table);
+    edge->table = edge_certificates(edge);
+    streams_certificates_set(edge->streams, edge->table);
+}
+
+TEST(handshakes_end_with_the_certificates_that_they_began_with)
+{
+    struct client before, silent, half, after;
+    struct edge edge;
+
+    (void)state;
+    setup(&edge);
+    client_open(&before, &edge, &usual);
+    client_connect(&silent, &edge, &usual);
+    client_connect(&half, &edge, &usual);
+    UNTIL(&edge, atomic_load(&edge.connections) == 3);
+    assert_int_equal(SSL_do_handshake(half.ssl), -1); /* the hello is under way */
+    turns(&edge);
+    certificates_renew(&edge);
+    certificates_renew(&edge); /* what was in between goes at once */
+    assert_true(client_handshake(&half) && client_was_shown(&half, "ec.pem"));
+    assert_true(client_handshake(&silent) && client_was_shown(&silent, "ec.pem"));
+    client_open(&after, &edge, &usual);
+    assert_true(client_was_shown(&after, "next.pem"));
+    client_say(&before, "0002\nhi");
+    client_hear(&before, "0002\nhi");
+    client_close(&before);
+    client_close(&silent);
+    client_close(&half);
+    client_close(&after);
+    client_connect(&half, &edge, &usual); /* and one that ends in between */
+    UNTIL(&edge, atomic_load(&edge.connections) == 1);
+    certificates_renew(&edge);
+    client_close(&half);
+    edge_teardown(&edge);
+}
+
+TEST(limits_of_a_new_configuration_are_for_all_that_comes)
+{
+    struct conf larger;
+    struct client client;
+    struct edge edge;
+
+    (void)state;
+    setup(&edge);
+    client_open(&client, &edge, &usual);
+    client_say(&client, "0005\nhe");
+    turns(&edge);
+    larger = edge.conf;
+    larger.limits.message_size *= 2;
+    larger.limits.idle_timeout_s = 60;
+    assert_int_equal(streams_conf_prepare(edge.streams, &larger), 0);
+    streams_conf_set(edge.streams, &larger);
+    client_say(&client, "llo");
+    client_hear(&client, "0005\nhello");
+    edge.skew = 61000;
+    UNTIL(&edge, edge.proxy.closed == 1);
+    assert_string_equal(edge.proxy.reason, "idle timeout");
+    client_close(&client);
+    edge_teardown(&edge);
+}
+
 static int group_setup(void **state)
 {
     (void)state;
     pki_make(&(struct pki_spec){.san = "DNS:sip.example.com"}, "ec.pem", "ec.key");
     pki_make(&(struct pki_spec){.san = "DNS:*.example.org"}, "wild.pem", "wild.key");
+    pki_make(&(struct pki_spec){.san = "DNS:sip.example.com"}, "next.pem", "next.key");
     return 0;
 }
 
@@ -716,6 +798,8 @@ int main(void)
         cmocka_unit_test(client_may_change_its_keys),
         cmocka_unit_test(client_may_not_renegotiate),
         cmocka_unit_test(flow_knows_its_transport_and_addresses),
+        cmocka_unit_test(handshakes_end_with_the_certificates_that_they_began_with),
+        cmocka_unit_test(limits_of_a_new_configuration_are_for_all_that_comes),
     };
 
     log_open(LOG_ERROR, false);

@@ -69,6 +69,18 @@ static void address_parse(const char *address, struct conf_listener *listen)
         assert_int_equal(inet_pton(AF_INET6, address, &listen->address.in6.sin6_addr), 1);
 }
 
+struct certificates *edge_certificates(struct edge *edge)
+{
+    struct certificates_options options = {
+        .conf = &edge->conf, .tickets = edge->tickets, .errors = stderr};
+    struct certificates *table;
+
+    assert_int_equal(pems_read(&edge->conf, &options.pems), 0);
+    assert_int_equal(certificates_load(&options, &table), 0);
+    pems_unref(&options.pems);
+    return table;
+}
+
 void edge_start(struct edge *edge, enum conf_listener_kind kind, const char *address)
 {
     struct streams_options streams;
@@ -76,7 +88,8 @@ void edge_start(struct edge *edge, enum conf_listener_kind kind, const char *add
 
     assert_int_equal(uv_loop_init(&edge->loop), 0);
     assert_int_equal(timers_create(uv_now(&edge->loop), &edge->timers), 0);
-    assert_int_equal(certificates_load(&edge->conf, &ticket_keys, stderr, &edge->table), 0);
+    assert_int_equal(tickets_open(&ticket_keys, &edge->tickets), 0);
+    edge->table = edge_certificates(edge);
     edge->listen.kind = kind;
     address_parse(address, &edge->listen);
     streams = (struct streams_options){
@@ -132,7 +145,8 @@ void edge_teardown(struct edge *edge)
     assert_int_equal(uv_loop_close(&edge->loop), 0);
     assert_int_equal(timers_next(edge->timers), UINT64_MAX);
     timers_destroy(&edge->timers);
-    certificates_free(&edge->table);
+    certificates_unref(&edge->table);
+    tickets_close(&edge->tickets);
     for (size_t i = 0; i < ARRAY_LEN(edge->certificates); i++) {
         free(edge->certificates[i].chain);
         free(edge->certificates[i].key);

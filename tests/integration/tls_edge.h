@@ -15,6 +15,7 @@ struct edge {
     struct conf conf;
     struct conf_certificate certificates[2];
     struct conf_listener listen;
+    struct tickets *tickets;
     struct certificates *table;
     struct proxy proxy;
     struct streams *streams;
@@ -26,6 +27,7 @@ struct edge {
 
 /* Limits may be changed in edge->conf between the two. */
 void edge_setup(struct edge *edge);
+struct certificates *edge_certificates(struct edge *edge); /* of the files as they are now */
 void edge_start(struct edge *edge, enum conf_listener_kind kind, const char *address);
 void edge_teardown(struct edge *edge); /* every connection must end in time; nothing may leak */
 void edge_turn(struct edge *edge);     /* whatever is ready now, or 5 ms */

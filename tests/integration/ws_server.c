@@ -41,6 +41,7 @@ static struct {
     struct timers *timers;
     struct ws *ws;
     struct streams *streams;
+    struct tickets *tickets;
     struct certificates *certificates;
     struct port ports[LISTENERS];
     unsigned port_count, flows, flows_max;
@@ -277,12 +278,17 @@ static void load_certificates(char *chain, char *key)
         .bytes = {1, 2, 3}
     };
     static struct conf_certificate pair;
+    struct certificates_options with = {.conf = &conf, .errors = stderr};
 
     pair = (struct conf_certificate){.chain = chain, .key = key, .line = 1};
     conf.certificates = &pair;
     conf.certificate_count = 1;
-    if (certificates_load(&conf, &ticket_keys, stderr, &server.certificates))
+    if (pems_read(&conf, &with.pems) || tickets_open(&ticket_keys, &server.tickets))
         exit(1);
+    with.tickets = server.tickets;
+    if (certificates_load(&with, &server.certificates))
+        exit(1);
+    pems_unref(&with.pems);
 }
 
 static void set(const char *key, char *value)
@@ -324,7 +330,8 @@ static int take_down(int descriptors_before)
     uv_run(&server.loop, UV_RUN_DEFAULT);
     err = uv_loop_close(&server.loop);
     timers_destroy(&server.timers);
-    certificates_free(&server.certificates);
+    certificates_unref(&server.certificates);
+    tickets_close(&server.tickets);
     printf("end loop=%d connections=%u flows=%u descriptors=%d\n", err,
            atomic_load(&server.connections), server.flows, descriptors() - descriptors_before);
     return err;

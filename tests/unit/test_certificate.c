@@ -25,8 +25,25 @@ static struct ticket_keys ticket_keys = {.bytes = "eighty bytes that every worke
 struct setup {
     struct conf conf;
     struct conf_certificate pairs[4];
+    struct tickets *tickets;
     struct certificates *table;
 };
+
+/* Read the files and make the table, where `running` is served now. */
+static int setup_load(struct setup *setup, const struct pems *running, FILE *errors)
+{
+    struct certificates_options options = {
+        .conf = &setup->conf, .running = running, .errors = errors};
+    int err;
+
+    if (!setup->tickets)
+        assert_int_equal(tickets_open(&ticket_keys, &setup->tickets), 0);
+    options.tickets = setup->tickets;
+    assert_int_equal(pems_read(&setup->conf, &options.pems), 0);
+    err = certificates_load(&options, &setup->table);
+    pems_unref(&options.pems);
+    return err;
+}
 
 static void setup_pair(struct setup *setup, const char *chain, const char *key)
 {
@@ -42,7 +59,8 @@ static void setup_pair(struct setup *setup, const char *chain, const char *key)
 
 static void setup_end(struct setup *setup)
 {
-    certificates_free(&setup->table);
+    certificates_unref(&setup->table);
+    tickets_close(&setup->tickets);
     for (unsigned i = 0; i < setup->conf.certificate_count; i++) {
         free(setup->pairs[i].chain);
         free(setup->pairs[i].key);
@@ -57,7 +75,7 @@ static void setup_usual(struct setup *setup)
     setup_pair(setup, "ec.pem", "ec.key");
     setup_pair(setup, "wild.pem", "wild.key");
     setup_pair(setup, "other.pem", "other.key");
-    assert_int_equal(certificates_load(&setup->conf, &ticket_keys, stderr, &setup->table), 0);
+    assert_int_equal(setup_load(setup, NULL, stderr), 0);
 }
 
 /* A client's wishes, and what came of the handshake. */
@@ -451,8 +469,7 @@ TEST(mistakes_are_named_with_file_and_remedy)
         FILE *errors = open_memstream(&text, &len);
 
         setup_pair(&setup, mistakes[i].chain, mistakes[i].key);
-        assert_int_equal(certificates_load(&setup.conf, &ticket_keys, errors, &setup.table),
-                         -EINVAL);
+        assert_int_equal(setup_load(&setup, NULL, errors), -EINVAL);
         assert_int_equal(fclose(errors), 0);
         assert_null(setup.table);
         if (!strstr(text, mistakes[i].says) ||
@@ -476,7 +493,7 @@ TEST(all_mistakes_are_named_at_once)
     setup_pair(&setup, "none.pem", "none.key");
     setup_pair(&setup, "ec.pem", "ec.key");
     setup_pair(&setup, "ec.pem", "rsa.key");
-    assert_int_equal(certificates_load(&setup.conf, &ticket_keys, errors, &setup.table), -EINVAL);
+    assert_int_equal(setup_load(&setup, NULL, errors), -EINVAL);
     assert_int_equal(fclose(errors), 0);
     assert_non_null(strstr(text, "none.pem"));
     assert_non_null(strstr(text, "rsa.key"));
@@ -496,9 +513,81 @@ TEST(what_clients_will_refuse_is_loaded_all_the_same)
         (void)snprintf(chain, sizeof(chain), "%s.pem", names[i]);
         (void)snprintf(key, sizeof(key), "%s.key", names[i]);
         setup_pair(&setup, chain, key);
-        assert_int_equal(certificates_load(&setup.conf, &ticket_keys, stderr, &setup.table), 0);
+        assert_int_equal(setup_load(&setup, NULL, stderr), 0);
         setup_end(&setup);
     }
+}
+
+TEST(an_expired_certificate_does_not_replace_another_one) /* X4 */
+{
+    struct setup runs = {0}, renewed = {0};
+    const struct pems *pems, *again, *none = NULL;
+    char *text = NULL;
+    size_t len;
+    FILE *errors = open_memstream(&text, &len);
+
+    (void)state;
+    setup_pair(&runs, "ec.pem", "ec.key");
+    setup_pair(&renewed, "expired.pem", "expired.key");
+    assert_int_equal(pems_read(&runs.conf, &pems), 0);
+    assert_int_equal(setup_load(&renewed, pems, errors), -EINVAL);
+    assert_int_equal(fclose(errors), 0);
+    assert_non_null(strstr(text, "expired.pem' has expired on "));
+    pems_unref(&pems);
+    free(text);
+
+    assert_int_equal(pems_read(&renewed.conf, &pems), 0);
+    assert_int_equal(setup_load(&renewed, pems, stderr), 0); /* it is what runs */
+    assert_true(certificates_until(renewed.table, 0) < (int64_t)time(NULL));
+    assert_int_equal(pems_read(&renewed.conf, &again), 0);
+    assert_true(pems_eq(pems, again));
+    pems_unref(&again);
+    assert_int_equal(pems_read(&runs.conf, &again), 0);
+    assert_false(pems_eq(pems, again) || pems_eq(pems, NULL));
+    pems_unref(&again);
+    pems_unref(&pems);
+    pems_unref(&none);
+    setup_end(&runs);
+    setup_end(&renewed);
+}
+
+TEST(tables_are_made_from_what_was_read_once)
+{
+    struct client client = {.name = "sip.example.com"};
+    struct setup setup = {0};
+    struct certificates_options options = {.conf = &setup.conf};
+
+    (void)state;
+    pki_make(&(struct pki_spec){.san = "DNS:sip.example.com"}, "passing.pem", "passing.key");
+    setup_pair(&setup, "passing.pem", "passing.key");
+    assert_int_equal(pems_read(&setup.conf, &options.pems), 0);
+    pki_write("passing.pem", "this is no certificate any more\n");
+    pki_write("passing.key", "");
+    assert_int_equal(tickets_open(&ticket_keys, &setup.tickets), 0);
+    options.tickets = setup.tickets;
+    assert_int_equal(certificates_load(&options, &setup.table), 0);
+    client_run(&client, setup.table);
+    assert_true(client.established);
+    pems_unref(&options.pems);
+    setup_end(&setup);
+}
+
+TEST(session_is_resumed_with_the_next_certificate) /* X4 */
+{
+    struct client first = {.name = "sip.example.com"}, second = first;
+    struct setup setup;
+
+    (void)state;
+    setup_usual(&setup);
+    client_run(&first, setup.table);
+    second.session = last_session;
+    last_session = NULL;
+    certificates_unref(&setup.table);
+    assert_int_equal(setup_load(&setup, NULL, stderr), 0);
+    client_run(&second, setup.table);
+    assert_true(second.established && second.resumed);
+    SSL_SESSION_free(second.session);
+    setup_end(&setup);
 }
 
 static int group_setup(void **state)
@@ -552,6 +641,9 @@ int main(void)
         cmocka_unit_test(mistakes_are_named_with_file_and_remedy),
         cmocka_unit_test(all_mistakes_are_named_at_once),
         cmocka_unit_test(what_clients_will_refuse_is_loaded_all_the_same),
+        cmocka_unit_test(an_expired_certificate_does_not_replace_another_one),
+        cmocka_unit_test(tables_are_made_from_what_was_read_once),
+        cmocka_unit_test(session_is_resumed_with_the_next_certificate),
     };
 
     log_open(LOG_ERROR, false);

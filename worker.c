@@ -425,6 +425,7 @@ void worker_totals(const struct worker *worker, struct worker_totals *totals)
         }
     if (worker->proxy) {
         totals->proxy = *proxy_counters(worker->proxy);
+        totals->retransmissions = *proxy_retransmissions(worker->proxy);
         totals->sizes = proxy_sizes(worker->proxy);
     }
     if (worker->mailbox)

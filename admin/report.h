@@ -11,13 +11,14 @@
 #include "proxy/core_tcp.h"
 #include "proxy/proxy.h"
 
-/* What one worker has counted, or all of them together. */
+/* What one worker has counted, or all of them together. Nothing but uint64_t. */
 struct worker_totals {
     struct proxy_counters proxy;
+    struct retransmissions retransmissions;
     uint64_t core_received, core_sent, core_dropped, mailbox_dropped;
     struct core_tcp_counters tcp;
     struct proxy_sizes sizes;
-    size_t timers; /* running */
+    uint64_t timers; /* running */
 };
 
 void worker_totals_add(struct worker_totals *sum, const struct worker_totals *more);

@@ -363,10 +363,11 @@ static void retransmit_fire(struct timer *timer, uint64_t now)
     bool calling = client->method == SIP_INVITE && client->cancel != CANCEL_SENT;
 
     if (client->cancel == CANCEL_SENT) {
+        client->table->repeated.sent[hop_side(&client->to)]++;
         cancel_send(client);
     } else {
         struct str request = {client->request.p, client->request.len};
-        int err = hop_send(client->table, &client->to, request);
+        int err = hop_send_again(client->table, &client->to, request);
         if (err) {
             fail(client, err, now);
             return;
@@ -631,6 +632,11 @@ static int invite_final(struct client_transaction *client, struct sip_msg *respo
     return tell(client, response, now);
 }
 
+static void response_again(struct client_transaction *client)
+{
+    client->table->repeated.received[hop_side(&client->to)]++;
+}
+
 static int invite_response(struct client_transaction *client, struct sip_msg *response,
                            uint64_t now)
 {
@@ -640,10 +646,12 @@ static int invite_response(struct client_transaction *client, struct sip_msg *re
         return response->status < 200 ? invite_provisional(client, response, now)
                                       : invite_final(client, response, now);
     case CLIENT_COMPLETED:
+        response_again(client);
         if (response->status >= 300)
             ack_send(client, response);
         return 0;
     case CLIENT_ACCEPTED:
+        response_again(client); /* or that of another callee (RFC 3261 13.2.2.4) */
         return response->status >= 200 && response->status < 300 ? tell(client, response, now) : 0;
     }
     return 0;
@@ -651,8 +659,10 @@ static int invite_response(struct client_transaction *client, struct sip_msg *re
 
 static int other_response(struct client_transaction *client, struct sip_msg *response, uint64_t now)
 {
-    if (client->state == CLIENT_COMPLETED)
+    if (client->state == CLIENT_COMPLETED) {
+        response_again(client);
         return 0;
+    }
     if (response->status < 200) {
         client->state = CLIENT_PROCEEDING;
         client->interval = TIMER_T2_MS; /* from the next retransmission on (17.1.2.2) */

@@ -184,10 +184,15 @@ void try_start(struct forward *forward, uint64_t now)
         tries_end(forward);
 }
 
-void backend_heard(struct forward *forward)
+void backend_heard(struct forward *forward, uint64_t now)
 {
-    if (forward->slot != NO_BACKEND)
+    if (forward->slot != NO_BACKEND) {
         backend_answered(forward->proxy, (unsigned)forward->slot);
+        if (forward->asked_at)
+            histogram_add(&forward->proxy->counters.backends[forward->slot],
+                          now - forward->asked_at);
+        forward->asked_at = 0;
+    }
     if (forward->tries)
         timer_stop(forward->proxy->options.timers, &forward->tries->timer);
 }

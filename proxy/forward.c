@@ -378,6 +378,7 @@ enum refusal forward_send(struct forward *forward, struct sip_msg *request,
     timer_c_start(forward, now);
     client_transaction_hop_set(forward->client, &to);
     client_transaction_send(forward->client, request->method, buf_str(&proxy->out), now);
+    forward->asked_at = now;
     try_start(forward, now);
     if (to.core.or_udp && !client_transaction_hop(forward->client)->core.or_udp)
         proxy->counters.tcp_by_udp++;
@@ -543,7 +544,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
     int status = response->status;
 
     (void)client;
-    backend_heard(forward);
+    backend_heard(forward, now);
     if (status == 100)
         return; /* T2 */
     if (status < 200 && !forward->expired)

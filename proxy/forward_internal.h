@@ -23,6 +23,7 @@ struct forward {
     uint64_t ended;              /* hash of the To tag of the dialog that we hung up last (T6) */
     bool moved;                  /* it is not with the first backend any more (B3) */
     bool left;                   /* it is for a backend that was given up, and has no client (B3) */
+    uint64_t asked_at;           /* when its backend was; 0: that has said something */
     int slot;            /* of the backend that was chosen; NO_BACKEND: where it went was fixed */
     struct tries *tries; /* NULL: it goes nowhere else */
     struct timer timer_c;
@@ -65,7 +66,7 @@ void tries_end(struct forward *forward); /* it goes nowhere else */
 /* It was sent. A try is limited in time if there can be another one. */
 void try_start(struct forward *forward, uint64_t now);
 /* Something came from its backend, which so lives and has the request. */
-void backend_heard(struct forward *forward);
+void backend_heard(struct forward *forward, uint64_t now);
 /* To the next backend. true: it went there, or has its answer. The message at hand is lost then. */
 bool forward_move(struct forward *forward, const char *reason, uint64_t now);
 /* 503: another backend is asked (RFC 3261 21.5.4). Of several that were asked in vain the client

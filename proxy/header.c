@@ -312,6 +312,14 @@ enum sip_method sip_method_of(struct str name)
     return SIP_OTHER;
 }
 
+const char *sip_method_name(enum sip_method method)
+{
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++)
+        if (methods[i].method == method)
+            return methods[i].name.p;
+    return "other";
+}
+
 const char *sip_reason(int status)
 {
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++)

@@ -39,6 +39,7 @@ enum sip_method {
     SIP_UPDATE,
     SIP_PRACK,
     SIP_PUBLISH,
+    SIP_METHODS,
 };
 
 /* Headers that the proxy has to know; others are HEADER_OTHER. The table in header.c has the
@@ -142,7 +143,8 @@ bool sip_has_token(const struct sip_msg *msg, enum header_id id, struct str toke
 struct str header_name(enum header_id id);
 /* The registry's spelling of a name or compact form; unknown: the name itself. */
 struct str header_canonical(struct str name, enum header_id *id);
-enum sip_method sip_method_of(struct str name); /* case-sensitive, RFC 3261 7.1 */
+enum sip_method sip_method_of(struct str name);      /* case-sensitive, RFC 3261 7.1 */
+const char *sip_method_name(enum sip_method method); /* SIP_OTHER: "other" */
 
 /* ---- output ---- */
 

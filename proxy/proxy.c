@@ -206,10 +206,10 @@ static int receive(struct proxy *proxy, const struct hop *from, char *bytes, siz
         return answerable ? 0 : -EPROTO;
     }
     if (msg->is_request) {
-        (*(from->flow ? &proxy->counters.requests_access : &proxy->counters.requests_core))++;
+        proxy->counters.requests[hop_side(from)][msg->method]++;
         return request_receive(proxy, msg, from, now);
     }
-    (*(from->flow ? &proxy->counters.responses_access : &proxy->counters.responses_core))++;
+    proxy->counters.responses[hop_side(from)][msg->method][msg->status / 100 - 1]++;
     response_receive(proxy, msg, from, now);
     return 0;
 }
@@ -220,6 +220,7 @@ static void refuse_frame(struct flow *flow, char *head, const struct sip_frame *
     struct proxy *proxy = flow->proxy;
     struct hop from = {.flow = flow};
 
+    proxy->counters.oversize += frame->refusal == REFUSE_TOO_LARGE;
     arena_reset(&proxy->arena);
     if (sip_scan(head, frame->len, SIP_DATAGRAM, false, &proxy->msg) < 0) {
         proxy->counters.dropped_broken++;
@@ -255,13 +256,20 @@ ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t 
     return (ssize_t)done;
 }
 
+void proxy_oversize(struct flow *flow)
+{
+    flow->proxy->counters.oversize++;
+}
+
 int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t now)
 {
     struct proxy *proxy = flow->proxy;
     struct hop from = {.flow = flow};
 
-    if (len > proxy->conf->limits.message_size)
+    if (len > proxy->conf->limits.message_size) {
+        proxy_oversize(flow);
         return -EMSGSIZE;
+    }
     if (str_eq((struct str){bytes, len}, STR("\r\n\r\n"))) { /* F2 */
         (void)flow->transport->send(flow->conn, STR("\r\n"));
         return 0;
@@ -380,11 +388,7 @@ const struct proxy_counters *proxy_counters(const struct proxy *proxy)
     return &proxy->counters;
 }
 
-uint64_t proxy_rejected(const struct proxy_counters *counters)
+const struct retransmissions *proxy_retransmissions(const struct proxy *proxy)
 {
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < REFUSAL_COUNT; i++)
-        sum += refusals[i].status >= 400 ? counters->refused[i] : 0;
-    return sum;
+    return transactions_repeated(proxy->transactions);
 }

@@ -13,8 +13,8 @@
 #include "conf/conf.h"
 #include "proxy/backends.h"
 #include "proxy/core.h"
+#include "proxy/counters.h"
 #include "proxy/flow.h"
-#include "proxy/refusal.h"
 #include "proxy/timer.h"
 
 struct proxy_options {
@@ -53,6 +53,8 @@ ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t 
                              uint64_t now);
 /* One whole WebSocket message (F4). -EMSGSIZE: too large, close with 1009. */
 int proxy_receive_message(struct flow *flow, char *bytes, size_t len, uint64_t now);
+/* The transport did not even receive all of one (F6): to be counted. */
+void proxy_oversize(struct flow *flow);
 /* One datagram or, by TCP, one framed message of the core side; or what the embedded registrar
  * sends. */
 void proxy_receive_core(struct proxy *proxy, const struct core_addr *from, char *bytes, size_t len,
@@ -74,28 +76,15 @@ void proxy_drain(struct proxy *proxy);
 /* Requests that still wait for their final response: what a stop gives some time. */
 size_t proxy_unanswered(const struct proxy *proxy);
 
-/* Counted events; read by the worker itself. */
-struct proxy_counters {
-    uint64_t requests_access, requests_core, responses_access, responses_core;
-    uint64_t refused[REFUSAL_COUNT]; /* requests that sipward itself answered, by why */
-    uint64_t dropped_broken;         /* too broken to answer, or a broken response (V5) */
-    uint64_t dropped_stray;          /* responses that belong to no transaction (V5, T6) */
-    uint64_t dropped_foreign;        /* from a core address that is no backend (R8) */
-    uint64_t tokens_refused;         /* forged or altered (R7) */
-    uint64_t
-        tcp_by_udp; /* requests that were for TCP, mostly for their size, and TCP failed (T7) */
-    uint64_t moved; /* requests that went on to another backend (B3) */
-    uint64_t flows_opened, flows_closed;
-};
+/* Read by the worker itself. */
 const struct proxy_counters *proxy_counters(const struct proxy *proxy);
-/* Of the refused ones those that were answered with 4xx or 5xx. */
-uint64_t proxy_rejected(const struct proxy_counters *counters);
+const struct retransmissions *proxy_retransmissions(const struct proxy *proxy);
 
 /* How much there is at this moment. */
 struct proxy_sizes {
-    size_t flows;
-    size_t requests;     /* on their way, or kept for retransmissions of theirs */
-    size_t transactions; /* those too that only wait for retransmissions */
-    size_t dialogs;      /* calls that are answered, by flows: one between two clients is two */
+    uint64_t flows;
+    uint64_t requests;     /* on their way, or kept for retransmissions of theirs */
+    uint64_t transactions; /* those too that only wait for retransmissions */
+    uint64_t dialogs;      /* calls that are answered, by flows: one between two clients is two */
 };
 struct proxy_sizes proxy_sizes(const struct proxy *proxy);

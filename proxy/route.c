@@ -265,7 +265,10 @@ static int contact_token(struct proxy *proxy, const struct sip_uri *uri, struct 
     if (!sip_param(uri->params, STR("flow"), &text) || !text.p)
         return -EINVAL;
     err = token_parse(proxy->tokens, &proxy->arena, text, token);
-    return err == 0 && token->kind != TOKEN_CONTACT ? -EBADMSG : err;
+    if (err == 0 && token->kind != TOKEN_CONTACT)
+        err = -EBADMSG;
+    proxy->counters.tokens_refused += err == -EBADMSG;
+    return err;
 }
 
 static bool names_tcp(const struct sip_uri *uri)

@@ -349,11 +349,17 @@ static void server_send(struct server_transaction *server, struct str response)
         (void)hop_send(server->table, &server->from, response);
 }
 
+static void last_send_again(struct server_transaction *server)
+{
+    if (server->last.len)
+        (void)hop_send_again(server->table, &server->from, server->last);
+}
+
 static void retransmit_fire(struct timer *timer, uint64_t now)
 {
     struct server_transaction *server = CONTAINER_OF(timer, struct server_transaction, retransmit);
 
-    server_send(server, server->last);
+    last_send_again(server);
     server->interval = 2 * server->interval < TIMER_T2_MS ? 2 * server->interval : TIMER_T2_MS;
     timer_start(server->table->options.timers, timer, now + server->interval, retransmit_fire);
 }
@@ -472,6 +478,8 @@ static bool absorb_ack(struct server_transaction *server, uint64_t now)
         timer_stop(server->table->options.timers, &server->retransmit);
         last_forget(server);
         end_after(server, now, unless_reliable(server, TIMER_T4_MS)); /* I */
+    } else {
+        server->table->repeated.received[hop_side(&server->from)]++;
     }
     return true;
 }
@@ -487,6 +495,7 @@ bool transactions_absorb(struct transactions *transactions, const struct sip_msg
         return false;
     if (ack)
         return absorb_ack(server, now);
-    server_send(server, server->last);
+    transactions->repeated.received[hop_side(from)]++;
+    last_send_again(server);
     return true;
 }

@@ -32,6 +32,12 @@ int hop_send(const struct transactions *transactions, const struct hop *to, stru
     return -EPIPE;
 }
 
+int hop_send_again(struct transactions *transactions, const struct hop *to, struct str bytes)
+{
+    transactions->repeated.sent[hop_side(to)]++;
+    return hop_send(transactions, to, bytes);
+}
+
 static int fill_random(void *at, size_t len)
 {
     ssize_t got = getrandom(at, len, 0); /* whole up to 256 bytes (getrandom(2)) */
@@ -97,4 +103,9 @@ void transactions_destroy(struct transactions **transactions)
 size_t transactions_count(const struct transactions *transactions)
 {
     return transactions->server_count + transactions->client_count;
+}
+
+const struct retransmissions *transactions_repeated(const struct transactions *transactions)
+{
+    return &transactions->repeated;
 }

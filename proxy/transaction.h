@@ -12,6 +12,7 @@
 #pragma once
 
 #include "proxy/core.h"
+#include "proxy/counters.h"
 #include "proxy/flow.h"
 #include "proxy/message.h"
 #include "proxy/timer.h"
@@ -21,6 +22,11 @@ struct hop {
     struct flow *flow; /* NULL: core side */
     struct core_addr core;
 };
+
+static inline enum side hop_side(const struct hop *hop)
+{
+    return hop->flow ? SIDE_ACCESS : SIDE_CORE;
+}
 
 static inline bool hop_eq(const struct hop *a, const struct hop *b)
 {
@@ -68,6 +74,7 @@ struct transactions_options {
 int transactions_create(const struct transactions_options *options, struct transactions **out);
 void transactions_destroy(struct transactions **transactions);      /* no callbacks */
 size_t transactions_count(const struct transactions *transactions); /* both kinds */
+const struct retransmissions *transactions_repeated(const struct transactions *transactions);
 
 /* ---- server transactions ---- */
 

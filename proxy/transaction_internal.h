@@ -24,6 +24,7 @@ struct client_slot {
 
 struct transactions {
     struct transactions_options options;
+    struct retransmissions repeated;
 
     struct server_transaction *servers; /* uthash */
     size_t server_count;
@@ -56,6 +57,9 @@ bool hop_same_host(const struct hop *a, const struct hop *b);
 
 /* 0, or -EPIPE. What an unreliable hop can't take at the moment counts as lost on the way. */
 int hop_send(const struct transactions *transactions, const struct hop *to, struct str bytes);
+
+/* The same for what was sent before: counted. */
+int hop_send_again(struct transactions *transactions, const struct hop *to, struct str bytes);
 
 uint64_t transactions_random(struct transactions *transactions);
 

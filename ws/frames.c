@@ -161,8 +161,10 @@ static void frame_start(wslay_event_context_ptr decoder,
     if (!conn->is_data)
         return;
     conn->in_message = true;
-    if (frame->payload_length > max || message_of(conn)->len > max - frame->payload_length)
+    if (frame->payload_length > max || message_of(conn)->len > max - frame->payload_length) {
+        proxy_oversize(stream_flow(conn->stream));
         fail(conn, CLOSE_TOO_LARGE, CAUSE_MESSAGE_TOO_LARGE);
+    }
 }
 
 /* Memory grows with what came, never with what was announced. */

@@ -23,7 +23,7 @@ struct refused {
 static void check_refused(bool to_core, const struct refused *cases, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t rejected = proxy_rejected(proxy_counters(edge.proxy));
+        uint64_t rejected = rejected_count(proxy_counters(edge.proxy));
         struct passage passage = cross(to_core, cases[i].text);
 
         if (strncmp(passage.answer, cases[i].answer, strlen(cases[i].answer)) != 0 ||
@@ -31,7 +31,7 @@ static void check_refused(bool to_core, const struct refused *cases, size_t coun
             fail_msg("%s: told %d, answered %s, passed %s", cases[i].what, passage.told,
                      passage.answer, passage.passed);
         assert_non_null(strstr(header_of(passage.answer, "Via", 0), "x.invalid;branch=z9hG4bKv"));
-        assert_int_equal(proxy_rejected(proxy_counters(edge.proxy)), rejected + 1);
+        assert_int_equal(rejected_count(proxy_counters(edge.proxy)), rejected + 1);
         passage = cross(to_core, "MESSAGE $ SIP/2.0\n" GOOD END);
         assert_memory_equal(passage.passed, "MESSAGE ", 8);
     }

@@ -27,7 +27,7 @@ struct mailbox {
     struct message *first, **last;
     unsigned count;
     size_t bytes;
-    uint64_t dropped;
+    uint64_t posted, dropped;
 };
 
 static void put_last(struct mailbox *mailbox, struct message *message)
@@ -119,6 +119,7 @@ int mailbox_post(struct mailbox *mailbox, const struct core_addr *from, struct s
         mailbox->dropped++;
     } else {
         first = !mailbox->first;
+        mailbox->posted++;
         put_last(mailbox, message);
     }
     uv_mutex_unlock(&mailbox->mutex);
@@ -133,12 +134,14 @@ int mailbox_post(struct mailbox *mailbox, const struct core_addr *from, struct s
     return 0;
 }
 
-uint64_t mailbox_dropped(struct mailbox *mailbox)
+struct mailbox_counters mailbox_counters(struct mailbox *mailbox)
 {
+    struct mailbox_counters counters;
+
     uv_mutex_lock(&mailbox->mutex);
-    uint64_t dropped = mailbox->dropped;
+    counters = (struct mailbox_counters){mailbox->posted, mailbox->dropped, mailbox->count};
     uv_mutex_unlock(&mailbox->mutex);
-    return dropped;
+    return counters;
 }
 
 static void closed(uv_handle_t *handle)

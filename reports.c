@@ -144,7 +144,7 @@ void report_log(const struct report *report, const char *what)
         LOG_NUMBER("tcp-refused", (int64_t)totals->tcp.refused),
         LOG_NUMBER("tcp-failed", (int64_t)totals->tcp.failed),
         LOG_NUMBER("tcp-dropped", (int64_t)totals->tcp.send_dropped),
-        LOG_NUMBER("handover-dropped", (int64_t)totals->mailbox_dropped),
+        LOG_NUMBER("handover-dropped", (int64_t)totals->mailbox.dropped),
         {0},
     };
 

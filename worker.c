@@ -7,6 +7,7 @@
 #include <openssl/crypto.h>
 #include <openssl/provider.h>
 
+#include "lag.h"
 #include "proxy/core_udp.h"
 #include "proxy/log.h"
 #include "tls/listener.h"
@@ -45,6 +46,7 @@ struct worker {
     uv_async_t control;
     uv_timer_t stop_timer;
     uint64_t stop_deadline;
+    struct lag lag;
     struct wheel wheel;
     const struct core_view *core; /* in use, a reference; its conf is the configuration */
     struct proxy *proxy;
@@ -211,6 +213,13 @@ static void accepted(void *context, const struct conf_listener *conf, int fd,
     streams_accept(worker->streams, conf, fd, peer, local);
 }
 
+static void refused(void *context, enum cause cause)
+{
+    const struct worker *worker = context;
+
+    streams_refused(worker->streams, cause);
+}
+
 static void timers_changed(void *context)
 {
     (void)context; /* the wheel is set before the loop waits */
@@ -330,6 +339,7 @@ static int listeners_open(struct worker *worker, FILE *errors)
             .connections = &worker->shared->connections,
             .connections_max = worker->shared->connections_max,
             .accepted = accepted,
+            .refused = refused,
             .context = worker,
         };
         int err = listener_open(&options, &worker->listeners[i]);
@@ -352,6 +362,7 @@ static int loop_open(struct worker *worker)
     if (err)
         return err;
     worker->loop_open = true;
+    lag_open(&worker->loop, &worker->lag);
     err = uv_async_init(&worker->loop, &worker->control, control_received);
     if (err)
         return err;
@@ -415,6 +426,7 @@ static void listeners_close(struct worker *worker)
 void worker_totals(const struct worker *worker, struct worker_totals *totals)
 {
     const struct core_udp *const udp[] = {worker->udp4, worker->udp6};
+    struct mailbox *const boxes[] = {worker->mailbox, worker->outbox};
 
     *totals = worker->totals;
     for (size_t i = 0; i < ARRAY_LEN(udp); i++)
@@ -428,14 +440,24 @@ void worker_totals(const struct worker *worker, struct worker_totals *totals)
         totals->retransmissions = *proxy_retransmissions(worker->proxy);
         totals->sizes = proxy_sizes(worker->proxy);
     }
+    if (worker->streams)
+        totals->streams = *streams_counters(worker->streams);
     if (worker->mailbox)
-        totals->mailbox_dropped = mailbox_dropped(worker->mailbox);
-    if (worker->outbox)
-        totals->mailbox_dropped += mailbox_dropped(worker->outbox);
+        memset(&totals->mailbox, 0, sizeof(totals->mailbox));
+    for (size_t i = 0; i < ARRAY_LEN(boxes); i++)
+        if (boxes[i]) {
+            const struct mailbox_counters counters = mailbox_counters(boxes[i]);
+
+            totals->mailbox.posted += counters.posted;
+            totals->mailbox.dropped += counters.dropped;
+            totals->mailbox.waiting += counters.waiting;
+        }
     if (worker->tcp)
         totals->tcp = *core_tcp_counters(worker->tcp);
     if (worker->wheel.timers)
         totals->timers = timers_count(worker->wheel.timers);
+    totals->lag = worker->lag.turns;
+    totals->lag_longest_ms = worker->loop_open ? lag_longest_ms(&worker->lag) : 0;
 }
 
 /* Nothing is posted by this worker from here on, whatever its timers still do. */
@@ -487,6 +509,7 @@ static void tear_down(struct worker *worker)
     if (worker->proxy)
         proxy_destroy(&worker->proxy);
     wheel_close(&worker->wheel);
+    lag_close(&worker->lag);
     mailbox_close(&worker->mailbox);
     mailbox_close(&worker->outbox);
     if (worker->control_open) {

@@ -10,15 +10,23 @@
 #include "proxy/backends.h"
 #include "proxy/core_tcp.h"
 #include "proxy/proxy.h"
+#include "tls/certificate.h"
+#include "tls/counters.h"
 
 /* What one worker has counted, or all of them together. Nothing but uint64_t. */
 struct worker_totals {
     struct proxy_counters proxy;
     struct retransmissions retransmissions;
-    uint64_t core_received, core_sent, core_dropped, mailbox_dropped;
+    struct stream_counters streams;
+    uint64_t core_received, core_sent, core_dropped;
+    struct {
+        uint64_t posted, dropped, waiting; /* between the threads */
+    } mailbox;
     struct core_tcp_counters tcp;
     struct proxy_sizes sizes;
-    uint64_t timers; /* running */
+    uint64_t timers;         /* running */
+    struct histogram lag;    /* of the loops, by turns */
+    uint64_t lag_longest_ms; /* lately; of all workers: the longest */
 };
 
 void worker_totals_add(struct worker_totals *sum, const struct worker_totals *more);

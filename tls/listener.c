@@ -149,6 +149,8 @@ static void connection_take(struct listener *listener, int fd, union conf_sockad
     if (atomic_fetch_add(options->connections, 1) >= options->connections_max) {
         atomic_fetch_sub(options->connections, 1);
         close(fd);
+        if (options->refused)
+            options->refused(options->context, CAUSE_CONNECTION_LIMIT);
         refuse_log(listener, "connection refused: limits.connections reached", &peer->sa);
         return;
     }

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "conf/conf.h"
+#include "proxy/cause.h"
 
 struct listener;
 
@@ -27,6 +28,8 @@ struct listener_options {
     /* `fd` is the callee's. Addresses are borrowed; IPv4 is AF_INET even on an IPv6 socket. */
     void (*accepted)(void *context, const struct conf_listener *conf, int fd,
                      const struct sockaddr *peer, const struct sockaddr *local);
+    /* One was over the maximum. NULL: not told. */
+    void (*refused)(void *context, enum cause cause);
     void *context;
 };
 

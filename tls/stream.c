@@ -128,6 +128,19 @@ void stream_peer(const struct stream *stream, char *text)
 
 /* The protocol ------------------------------------------------------------------------------- */
 
+static enum transport transport_of(const struct stream *stream, bool sip)
+{
+    if (stream->channel.ssl)
+        return sip ? TRANSPORT_TLS : TRANSPORT_WSS;
+    return sip ? TRANSPORT_TCP : TRANSPORT_WS;
+}
+
+static void transport_set(struct stream *stream, enum transport transport)
+{
+    stream->transport = transport;
+    stream->streams->counters.opened[transport]++;
+}
+
 static void protocol_open(struct stream *stream, const struct stream_protocol *protocol)
 {
     const struct streams_options *options = &stream->streams->options;
@@ -135,6 +148,8 @@ static void protocol_open(struct stream *stream, const struct stream_protocol *p
 
     stream->protocol = protocol;
     stream->state = STREAM_OPEN;
+    if (stream->transport == TRANSPORT_UNDECIDED)
+        transport_set(stream, transport_of(stream, protocol == &sip_protocol));
     stream->since = stream_now(stream);
     if (protocol->open(context, stream, &stream->conn)) {
         stream_end(stream, CAUSE_NO_MEMORY, NULL, END_AT_ONCE);
@@ -214,7 +229,8 @@ static int preface_read(struct stream *stream, struct proxy_header *header)
             return -EAGAIN;
         if (got <= 0) {
             stream->unproxied = preface->len == 0; /* a health check that only connects */
-            stream_end(stream, CAUSE_HANDSHAKE_CLOSED, NULL, END_AT_ONCE);
+            stream_end(stream, stream->unproxied ? CAUSE_CLIENT_CLOSED : CAUSE_HANDSHAKE_CLOSED,
+                       NULL, END_AT_ONCE);
             return -ECONNRESET;
         }
         preface->len += (size_t)got;
@@ -242,6 +258,15 @@ static void stream_preface(struct stream *stream)
     stream_begin(stream);
 }
 
+static void handshake_count(const struct stream *stream)
+{
+    struct stream_counters *counters = &stream->streams->counters;
+    SSL *ssl = stream->channel.ssl;
+
+    (SSL_version(ssl) == TLS1_2_VERSION ? counters->handshakes_12
+                                        : counters->handshakes_13)[SSL_session_reused(ssl) != 0]++;
+}
+
 static void stream_handshake(struct stream *stream)
 {
     int err = channel_handshake(&stream->channel);
@@ -254,6 +279,7 @@ static void stream_handshake(struct stream *stream)
         stream_failed(stream, err);
         return;
     }
+    handshake_count(stream);
     stream_ready(stream);
     if (!stream_ending(stream) && channel_pending(&stream->channel))
         stream_receive(stream); /* the first message came with the client's Finished */
@@ -429,11 +455,18 @@ static bool sender_trusted(const struct conf_listener *listener, const struct so
     return listener->proxy_protocol_count == 0;
 }
 
-static void accept_refuse(struct streams *streams, int fd, enum log_level level,
+void streams_refused(struct streams *streams, enum cause cause)
+{
+    streams->counters.refused[cause]++;
+}
+
+static void accept_refuse(struct streams *streams, int fd, enum cause cause,
                           const struct sockaddr *peer, const char *reason)
 {
+    enum log_level level = cause == CAUSE_PROXY_SENDER ? LOG_INFO : LOG_WARNING;
     char text[SOCKET_TEXT];
 
+    streams_refused(streams, cause);
     socket_text(peer, text);
     if (!streams->closing)
         log_event(level, "connection refused", LOG_TEXT("peer", str_of(text)),
@@ -449,17 +482,22 @@ void streams_accept(struct streams *streams, const struct conf_listener *listene
     int err;
 
     if (!sender_trusted(listener, peer)) {
-        accept_refuse(streams, fd, LOG_INFO, peer, "not in this listener's proxy_protocol");
+        accept_refuse(streams, fd, CAUSE_PROXY_SENDER, peer, cause_row(CAUSE_PROXY_SENDER)->words);
         return;
     }
     err = streams->closing ? -ESHUTDOWN : stream_create(streams, listener, fd, &stream);
     if (err) {
-        accept_refuse(streams, fd, LOG_WARNING, peer, strerrordesc_np(-err));
+        accept_refuse(streams, fd, streams->closing ? CAUSE_STOPPING : CAUSE_NO_MEMORY, peer,
+                      strerrordesc_np(-err));
         return;
     }
     memcpy(&stream->peer, peer, socket_len(peer));
     memcpy(&stream->local, local, socket_len(local));
     all_add(streams, stream);
+    if (kinds[stream->kind].sip && kinds[stream->kind].websocket)
+        stream->transport = TRANSPORT_UNDECIDED;
+    else
+        transport_set(stream, transport_of(stream, kinds[stream->kind].sip));
     if (!stream->preface) {
         stream_begin(stream);
         return;
@@ -474,6 +512,18 @@ void streams_close(struct streams *streams)
     for (struct stream *stream = streams->all; stream; stream = stream->next)
         stream_end(stream, CAUSE_STOPPING, NULL,
                    stream->state <= STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
+}
+
+const struct stream_counters *streams_counters(const struct streams *streams)
+{
+    return &streams->counters;
+}
+
+const char *transport_name(enum transport transport)
+{
+    static const char *const names[TRANSPORTS] = {"tls", "wss", "tcp", "ws", "undecided"};
+
+    return names[transport];
 }
 
 unsigned streams_count(const struct streams *streams)

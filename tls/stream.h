@@ -15,6 +15,7 @@
 
 #include "proxy/proxy.h"
 #include "tls/certificate.h"
+#include "tls/counters.h"
 #include "tls/protocol.h"
 
 struct streams;
@@ -46,4 +47,7 @@ void streams_accept(struct streams *streams, const struct conf_listener *listene
  * Not from inside a call of proxy/. */
 void streams_close(struct streams *streams);
 unsigned streams_count(const struct streams *streams);
+/* A listener closed a connection at once: counted. */
+void streams_refused(struct streams *streams, enum cause cause);
+const struct stream_counters *streams_counters(const struct streams *streams);
 void streams_destroy(struct streams **streams); /* count must be 0; the loop must run once more */

@@ -143,7 +143,7 @@ static void stream_gone(struct stream *stream)
     stream->state = STREAM_GONE;
     timer_stop(options->timers, &stream->timer);
     stream_todo_remove(stream);
-    queue_clear(&stream->queue);
+    stream_queue_clear(stream);
     free(stream->preface);
     stream->preface = NULL;
     uv_close((uv_handle_t *)&stream->poll, stream_free); /* first: it knows the socket */
@@ -165,6 +165,15 @@ static void end_log(const struct stream *stream, const char *reason, enum ending
         log_event(LOG_WARNING, "slow reader closed",
                   LOG_TEXT("flow", str_of(flow_name(stream->flow))), LOG_TEXT("peer", str_of(peer)),
                   LOG_NUMBER("queued", (int64_t)queue_bytes(&stream->queue).len));
+}
+
+static void end_count(const struct stream *stream, enum cause cause)
+{
+    struct stream_counters *counters = &stream->streams->counters;
+
+    if (stream->transport == TRANSPORT_UNDECIDED)
+        counters->opened[TRANSPORT_UNDECIDED]++;
+    counters->closed[stream->transport][cause]++;
 }
 
 /* The flow and the protocol are told, in this order: until here the flow may still ask to send. */
@@ -189,6 +198,7 @@ void stream_end(struct stream *stream, enum cause cause, const char *reason, enu
         return;
     reason = reason ? reason : cause_row(cause)->words;
     end_log(stream, reason, how);
+    end_count(stream, cause);
     stream->ending = false;
     if (how == END_PROPERLY && stream->conn && stream->protocol->farewell)
         stream->protocol->farewell(stream->conn, reason);
@@ -255,7 +265,7 @@ void stream_failed(struct stream *stream, ssize_t err)
     char reason[STREAM_REASON_SIZE];
     enum cause cause = stream_error(stream, err, reason);
 
-    queue_clear(&stream->queue);
+    stream_queue_clear(stream);
     stream_end(stream, cause, reason, err == -EPROTO || err == 0 ? END_ANSWERED : END_AT_ONCE);
     /* It ended of its own: nothing to wait for, once what we had to say is said. */
     if (err == 0 && stream->state == STREAM_CLOSING && stream->finished)

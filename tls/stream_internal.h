@@ -40,7 +40,8 @@ struct stream {
     enum state state;
     enum conf_listener_kind kind;
     struct preface *preface; /* NULL: not in that state */
-    bool unproxied;          /* the load balancer itself: a health check */
+    enum transport transport;
+    bool unproxied; /* the load balancer itself: a health check */
     struct channel channel;
     bool finished; /* closing: close_notify and FIN are out */
 
@@ -67,6 +68,7 @@ struct streams {
     struct stream *all, *todo;
     uv_idle_t todo_idle; /* runs while there is something to do */
     unsigned count;
+    struct stream_counters counters;
     uint64_t numbers; /* given to connections so far */
     bool closing;
     char *buffer; /* all connections read into it, one after another */
@@ -84,6 +86,7 @@ void stream_choose(struct stream *stream, struct str first); /* the protocol, if
 void stream_receive(struct stream *stream);
 /* 0: all is with the kernel. -EAGAIN: the rest waits. Other errors: the connection is broken. */
 int stream_queue_flush(struct stream *stream);
+void stream_queue_clear(struct stream *stream);
 void stream_partial_free(struct stream *stream);
 
 /* stream_end.c */

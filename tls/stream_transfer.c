@@ -20,8 +20,15 @@ int stream_queue_flush(struct stream *stream)
         if (put < 0)
             return (int)put;
         queue_drop(&stream->queue, (size_t)put);
+        stream->streams->counters.queued -= (uint64_t)put;
     }
     return 0;
+}
+
+void stream_queue_clear(struct stream *stream)
+{
+    stream->streams->counters.queued -= queue_bytes(&stream->queue).len;
+    queue_clear(&stream->queue);
 }
 
 static int stream_queue(struct stream *stream, struct str bytes)
@@ -32,9 +39,11 @@ static int stream_queue(struct stream *stream, struct str bytes)
         stream_end_later(stream, CAUSE_SLOW_READER, NULL, END_RESET);
     else if (err)
         stream_end_later(stream, CAUSE_NO_MEMORY, NULL, END_AT_ONCE);
-    else
-        stream_events_update(stream);
-    return err;
+    if (err)
+        return err;
+    stream->streams->counters.queued += bytes.len;
+    stream_events_update(stream);
+    return 0;
 }
 
 int stream_send(struct stream *stream, struct str bytes)

@@ -339,6 +339,7 @@ TEST(slow_reader_gets_all_that_the_queue_holds) /* X2 */
     client_say(&client, "0010\nflood 8000");
     UNTIL(&edge, edge.proxy.messages == 1);
     assert_int_equal(edge.proxy.send_error, 0);
+    assert_true(streams_counters(edge.streams)->queued > 1000000);
     client_say(&client, "0005\nclose");
     UNTIL(&edge, edge.proxy.messages == 2);
     for (unsigned i = 0; i < COUNT; i++) {
@@ -347,7 +348,55 @@ TEST(slow_reader_gets_all_that_the_queue_holds) /* X2 */
     }
     client_hear(&client, "0005\nclose");
     assert_int_equal(client_ended(&client), CLIENT_CLOSED_PROPERLY);
+    assert_int_equal(streams_counters(edge.streams)->queued, 0);
     client_close(&client);
+    edge_teardown(&edge);
+}
+
+static uint64_t closed(const struct edge *edge, enum transport transport, enum cause cause)
+{
+    return streams_counters(edge->streams)->closed[transport][cause];
+}
+
+/* A handshake, and one that is none; a port that two share decides late, or never. */
+TEST(connections_are_counted_by_what_they_became_and_why_they_ended)
+{
+    const struct client_options old = {.version = TLS1_2_VERSION};
+    const struct stream_counters *counters;
+    struct client client;
+    struct edge edge;
+
+    (void)state;
+    setup(&edge);
+    counters = streams_counters(edge.streams);
+    client_open(&client, &edge, &usual);
+    UNTIL(&edge, edge.proxy.opened == 1);
+    assert_int_equal(counters->opened[TRANSPORT_TLS], 1);
+    assert_int_equal(counters->handshakes_13[0], 1);
+    client_close(&client);
+    UNTIL(&edge, closed(&edge, TRANSPORT_TLS, CAUSE_CLIENT_CLOSED) +
+                         closed(&edge, TRANSPORT_TLS, CAUSE_RESET) == /* its ticket was not read */
+                     1);
+    client_open(&client, &edge, &old);
+    assert_int_equal(counters->handshakes_12[0], 1);
+    client_close(&client);
+    client_connect(&client, &edge, &plain);
+    client_send(&client, "GET / HTTP/1.1\r\n\r\n", 18);
+    UNTIL(&edge, closed(&edge, TRANSPORT_TLS, CAUSE_NOT_TLS) == 1);
+    client_close(&client);
+    UNTIL(&edge, streams_count(edge.streams) == 0);
+    assert_int_equal(counters->opened[TRANSPORT_TLS], 3);
+    edge_teardown(&edge);
+
+    edge_setup(&edge);
+    edge_start(&edge, CONF_TCP_WS, "127.0.0.1");
+    counters = streams_counters(edge.streams);
+    client_connect(&client, &edge, &plain);
+    UNTIL(&edge, streams_count(edge.streams) == 1);
+    assert_int_equal(counters->opened[TRANSPORT_UNDECIDED], 0);
+    client_close(&client);
+    UNTIL(&edge, closed(&edge, TRANSPORT_UNDECIDED, CAUSE_CLIENT_CLOSED) == 1);
+    assert_int_equal(counters->opened[TRANSPORT_UNDECIDED], 1);
     edge_teardown(&edge);
 }
 
@@ -366,6 +415,9 @@ static void slow_reader_ends(enum conf_listener_kind kind, bool is_plain)
     assert_int_equal(edge.proxy.send_error, -ENOBUFS);
     assert_string_equal(edge.proxy.reason, "slow reader");
     UNTIL(&edge, streams_count(edge.streams) == 0);
+    assert_int_equal(
+        closed(&edge, kind == CONF_TLS ? TRANSPORT_TLS : TRANSPORT_TCP, CAUSE_SLOW_READER), 1);
+    assert_int_equal(streams_counters(edge.streams)->queued, 0);
     assert_int_equal(client_ended(&client), CLIENT_RESET);
     client_close(&client);
     edge_teardown(&edge);
@@ -783,6 +835,7 @@ int main(void)
         cmocka_unit_test(message_completed_in_time_starts_no_other_limit),
         cmocka_unit_test(idle_limit_can_be_off),
         cmocka_unit_test(slow_reader_gets_all_that_the_queue_holds),
+        cmocka_unit_test(connections_are_counted_by_what_they_became_and_why_they_ended),
         cmocka_unit_test(slow_reader_is_cut_when_its_queue_is_full_over_tls),
         cmocka_unit_test(slow_reader_is_cut_when_its_queue_is_full_over_tcp),
         cmocka_unit_test(close_from_inside_lets_the_answer_out_first),

@@ -161,6 +161,7 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now)
     timer_stop(proxy->options.timers, &flow->silence);
     forwards_flow_closed(proxy, flow, now);
     dialogs_flow_closed(flow);
+    registered_clear(&flow->registered_aors);
     log_event(LOG_INFO, "flow closed", LOG_TEXT("flow", str_of(flow->name)),
               LOG_TEXT("peer", str_of(flow->peer)), LOG_TEXT("reason", str_of(reason)));
     if (flow->registered && proxy->options.flow_gone)
@@ -191,6 +192,34 @@ const char *flow_name(const struct flow *flow)
 unsigned flow_dialogs(const struct flow *flow)
 {
     return flow->dialogs.count;
+}
+
+void flow_answered(struct flow *flow, enum sip_method method, int status, uint64_t now)
+{
+    if (!flow || status < 200)
+        return;
+    flow->answer.at = now;
+    flow->answer.status = (uint16_t)status;
+    flow->answer.method = (uint8_t)method;
+}
+
+void flow_facts(const struct flow *flow, struct flow_facts *out)
+{
+    uint64_t silence_ms = flow->silence_max_ms;
+
+    *out = (struct flow_facts){
+        .transport = flow->transport->via,
+        .host = flow->host,
+        .messages_in = flow->messages_in,
+        .messages_out = flow->messages_out,
+        .answered_at = flow->answer.at,
+        .status = flow->answer.status,
+        .method = flow->answer.at ? sip_method_name(flow->answer.method) : NULL,
+        .flow_timer_s = silence_ms ? (unsigned)((silence_ms - SILENCE_GRACE_MS) / 1000) : 0,
+        .requests = flow->origin_count,
+        .dialogs = flow->dialogs.count,
+        .registered = flow->registered_aors,
+    };
 }
 
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)

@@ -15,6 +15,7 @@
 
 struct flow;
 struct proxy;
+struct registered;
 
 enum { FLOW_NAME_SIZE = 25 }; /* "255.18446744073709551615" */
 
@@ -50,3 +51,19 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now);
 
 const char *flow_name(const struct flow *flow); /* "2.17": worker and number */
 unsigned flow_dialogs(const struct flow *flow); /* calls that are answered */
+
+/* What is known of it, for people who ask. */
+struct flow_facts {
+    const char *transport; /* as Via spells it; static */
+    const char *host;      /* as in flow_options; NULL: conf->domain */
+    uint64_t messages_in, messages_out;
+    uint64_t answered_at;  /* when the last final response went to it; 0: none yet */
+    int status;            /* that response's */
+    const char *method;    /* and that of its request; static */
+    unsigned flow_timer_s; /* keepalives that were agreed on (RFC 5626 4.4); 0: none */
+    unsigned requests;     /* from it, still open */
+    unsigned dialogs;      /* calls that are answered */
+    const struct registered *registered; /* until the next call to proxy/ */
+};
+
+void flow_facts(const struct flow *flow, struct flow_facts *out);

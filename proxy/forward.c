@@ -68,6 +68,7 @@ static void forward_free(struct forward *forward)
 {
     timer_stop(forward->proxy->options.timers, &forward->timer_c);
     tries_end(forward);
+    free(forward->registering);
     origin_leave(forward);
     target_leave(forward);
     DL_DELETE(forward->proxy->forwards, forward);
@@ -135,6 +136,7 @@ void forward_answer(struct forward *forward, enum refusal refusal, uint64_t now)
     log_event(LOG_INFO, "request answered", LOG_TEXT("flow", str_of(flow ? flow->name : "-")),
               LOG_TEXT("call-id", str_of(forward->call_id)), LOG_NUMBER("status", status),
               LOG_TEXT("reason", str_of(row->reason)), LOG_TEXT("rule", str_of(row->rule)));
+    flow_answered(forward->from.flow, forward->method, status, now);
     server_transaction_reply(forward->server, status, row->reason, refusal_headers(status, STR("")),
                              now);
 }
@@ -155,6 +157,7 @@ static bool answer_kept(struct proxy *proxy, const struct sip_msg *request,
         forward_free(forward);
         return false;
     }
+    flow_answered(reply_to->flow, request->method, status, now);
     server_transaction_reply(forward->server, status, why, extra, now);
     return true;
 }
@@ -417,6 +420,8 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
     }
     if (request->method == SIP_REGISTER && reply_to->flow && target.hop.core.kind == CORE_EMBEDDED)
         reply_to->flow->registered = true;
+    if (request->method == SIP_REGISTER && reply_to->flow)
+        forward->registering = registering_read(request);
     forward->outbound = request->method == SIP_REGISTER &&
                         sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
     if (request->method == SIP_INVITE)
@@ -582,6 +587,9 @@ static void on_response(void *owner, struct client_transaction *client, struct s
     if (status >= 200)
         log_final(forward, response);
     keepalives_note(forward, response, now);
+    flow_answered(forward->from.flow, forward->method, status, now);
+    if (forward->registering && forward->from.flow && status / 100 == 2)
+        registering_done(forward->registering, &forward->from.flow->registered_aors, response, now);
     dialog_answered(forward, response);
     server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
 }

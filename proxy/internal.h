@@ -6,6 +6,7 @@
 #include "proxy/log.h"
 #include "proxy/message.h"
 #include "proxy/proxy.h"
+#include "proxy/registered.h"
 #include "proxy/token.h"
 #include "proxy/transaction.h"
 #include "proxy/value.h"
@@ -34,6 +35,13 @@ struct flow {
     uint64_t heard;          /* the last bytes of a stream; 0: it is none, its transport pings */
     uint64_t silence_max_ms; /* that it agreed to, with a grace; 0: none */
     struct timer silence;
+    uint64_t messages_in, messages_out;
+    struct registered *registered_aors;
+    struct {
+        uint64_t at; /* 0: none yet */
+        uint16_t status;
+        uint8_t method; /* enum sip_method */
+    } answer;           /* the last final response that it was sent */
 };
 
 enum { SLOT_NONE = UINT32_MAX };
@@ -68,6 +76,7 @@ struct proxy {
     struct probes *probes; /* NULL: another worker's */
 
     struct str received; /* the bytes of the message at hand */
+    uint64_t received_at;
     enum sip_framing framing;
     struct sip_msg msg; /* scratch of the message at hand */
     struct arena arena;
@@ -103,6 +112,8 @@ int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)
 /* The client and its registrar agreed on keepalives at least so often (RFC 5626 4.4). A stream that
  * is silent for longer, and a grace, is closed. */
 void flow_keepalives_agreed(struct flow *flow, unsigned seconds, uint64_t now);
+/* A response went to it. A NULL flow is fine. */
+void flow_answered(struct flow *flow, enum sip_method method, int status, uint64_t now);
 void flows_destroy(struct proxy *proxy);
 bool flow_is_full(const struct flow *flow); /* limits.transactions_per_connection */
 

@@ -95,8 +95,10 @@ int proxy_send(struct proxy *proxy, const struct hop *to, struct str bytes)
 
     if (log_enabled(LOG_DEBUG))
         log_message("sent", hop_text(to, text), bytes);
-    if (to->flow)
+    if (to->flow) {
+        to->flow->messages_out++;
         return to->flow->transport->send(to->flow->conn, bytes);
+    }
     return proxy->options.core_send(proxy->options.context, &to->core, bytes);
 }
 
@@ -133,6 +135,7 @@ void proxy_reply(struct proxy *proxy, const struct sip_msg *request, const struc
         proxy->counters.dropped_broken++;
         return;
     }
+    flow_answered(to->flow, request->method, status, proxy->received_at);
     (void)proxy_send(proxy, to, buf_str(&proxy->out)); /* a reply that can't be sent is lost */
 }
 
@@ -189,9 +192,12 @@ static int receive(struct proxy *proxy, const struct hop *from, char *bytes, siz
 
     arena_reset(&proxy->arena);
     proxy->received = (struct str){bytes, len};
+    proxy->received_at = now;
     proxy->framing = framing;
     if (log_enabled(LOG_DEBUG))
         log_message("received", hop_text(from, text), (struct str){bytes, len});
+    if (from->flow)
+        from->flow->messages_in++;
     status = sip_scan(bytes, len, framing, !from->flow, msg);
     if (status < 0) {
         proxy->counters.dropped_broken++;
@@ -221,6 +227,7 @@ static void refuse_frame(struct flow *flow, char *head, const struct sip_frame *
     struct hop from = {.flow = flow};
 
     proxy->counters.oversize += frame->refusal == REFUSE_TOO_LARGE;
+    proxy->received_at = flow->heard;
     arena_reset(&proxy->arena);
     if (sip_scan(head, frame->len, SIP_DATAGRAM, false, &proxy->msg) < 0) {
         proxy->counters.dropped_broken++;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "proxy/core_udp.h"
 #include "proxy/endpoints.h"
@@ -101,29 +100,6 @@ static bool has_tcp(const struct conf *conf)
     return false;
 }
 
-/* Whether we can have it, and nobody else has: SO_REUSEPORT lets workers share a port, and would
- * let a second sipward share it too, unnoticed. 0, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... */
-static int local_probe(int type, const struct core_addr *local)
-{
-    socklen_t len = local->sa.sa_family == AF_INET ? sizeof(local->in) : sizeof(local->in6);
-    int fd = socket(local->sa.sa_family, type | SOCK_CLOEXEC, 0);
-    const int on = 1;
-    int err = 0;
-
-    if (fd < 0)
-        return -errno;
-    if (type == SOCK_STREAM) /* connections of an earlier run may still be in TIME_WAIT */
-        err = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (!err && local->sa.sa_family == AF_INET6)
-        err = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-    if (!err)
-        err = bind(fd, &local->sa, len);
-    if (err)
-        err = -errno;
-    close(fd);
-    return err;
-}
-
 static int local_check(struct core_views *views, const struct core_addr *local)
 {
     bool tcp = has_tcp(views->options.conf);
@@ -134,9 +110,9 @@ static int local_check(struct core_views *views, const struct core_addr *local)
     views->mistaken = false;
     if (tcp)
         listeners_check(views, local);
-    err = local_probe(SOCK_DGRAM, local);
+    err = core_probe(SOCK_DGRAM, local);
     if (!err && tcp && !views->mistaken)
-        err = local_probe(SOCK_STREAM, local);
+        err = core_probe(SOCK_STREAM, local);
     if (err) {
         core_addr_text(local, text);
         mistake(views, 0, "core %s: %s%s", text, strerror(-err), remedy(err));

@@ -420,3 +420,23 @@ int core_udp_route(const struct core_addr *to, struct core_addr *local)
     *local = found;
     return 0;
 }
+
+int core_probe(int type, const struct core_addr *local)
+{
+    int fd = socket(local->sa.sa_family, type | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    int err = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (type == SOCK_STREAM) /* connections of an earlier run may still be in TIME_WAIT */
+        err = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (!err && local->sa.sa_family == AF_INET6)
+        err = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    if (!err)
+        err = bind(fd, &local->sa, address_len(local));
+    if (err)
+        err = -errno;
+    close(fd);
+    return err;
+}

@@ -48,3 +48,6 @@ void core_udp_close(struct core_udp **udp); /* what is queued is sent; a NULL *u
 
 /* Our address on the way to `to`, with port 0. -ENETUNREACH, ...: no way there. */
 int core_udp_route(const struct core_addr *to, struct core_addr *local);
+/* Whether a program alone can have that address, SOCK_DGRAM or SOCK_STREAM: with SO_REUSEPORT a
+ * second sipward would share it, unnoticed. 0, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... */
+int core_probe(int type, const struct core_addr *local);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conf/conf.h"
+#include "doctor/doctor.h"
 #include "proxy/log.h"
 #include "server.h"
 #include "tls/certificate.h"
@@ -18,10 +19,13 @@ static const char help[] =
     "  sipward FILE         run with this configuration; SIGTERM or Ctrl-C stops it cleanly,\n"
     "                       a second one at once\n"
     "  sipward check FILE   name every mistake in it, or print what it comes to\n"
+    "  sipward doctor FILE [--json]\n"
+    "                       try what it needs: names, certificates, ports, backends, limits;\n"
+    "                       say what is wrong, and what to do about it\n"
     "  sipward --version\n"
     "  sipward --help\n"
     "\n"
-    "Exit codes: 0 fine, 1 failed to run, 2 wrong usage or configuration\n"
+    "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration\n"
     "\n"
     "The smallest useful FILE:\n"
     "  domain: sip.example.com\n"
@@ -105,10 +109,34 @@ static int run(const char *path)
     return result;
 }
 
+static unsigned connections_max(struct conf *conf)
+{
+    if (!conf->workers)
+        conf->workers = cores();
+    return server_connections_max(conf);
+}
+
 static int usage(const char *what, const char *which)
 {
     fprintf(stderr, "sipward: %s%s; sipward --help shows how it is used\n", what, which);
     return EXIT_USAGE;
+}
+
+static int doctor(int argc, char **argv)
+{
+    struct doctor_options options = {.out = stdout, .connections_max = connections_max};
+
+    for (int i = 0; i < argc; i++) {
+        if (!strcmp(argv[i], "--json"))
+            options.json = true;
+        else if (argv[i][0] == '-' || options.path)
+            return usage("doctor takes one FILE and --json, not also ", argv[i]);
+        else
+            options.path = argv[i];
+    }
+    if (!options.path)
+        return usage("doctor takes one FILE", "");
+    return doctor_run(&options);
 }
 
 int main(int argc, char **argv)
@@ -123,6 +151,8 @@ int main(int argc, char **argv)
         puts("sipward " SIPWARD_VERSION);
         return EXIT_FINE;
     }
+    if (!strcmp(argv[1], "doctor"))
+        return doctor(argc - 2, argv + 2);
     if (argv[1][0] == '-')
         return usage("unknown option ", argv[1]);
     if (!strcmp(argv[1], "check")) {

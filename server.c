@@ -72,8 +72,7 @@ static bool has_tcp_backend(const struct conf *conf)
     return false;
 }
 
-/* As many descriptors as are useful and allowed. Returns the maximum of connections. */
-static unsigned connections_max(const struct conf *conf)
+unsigned server_connections_max(const struct conf *conf)
 {
     rlim_t reserve = DESCRIPTORS_RESERVE + DESCRIPTORS_FOR_A_WORKER * (rlim_t)conf->workers +
                      (rlim_t)conf->workers * conf->listener_count;
@@ -531,7 +530,7 @@ static int shared_init(struct server *server)
         return -1;
     }
     shared->ticket_keys.made_s = (int64_t)(uv_hrtime() / 1000000000); /* CLOCK_MONOTONIC */
-    shared->connections_max = connections_max(conf);
+    shared->connections_max = server_connections_max(conf);
     if (!shared->connections_max) {
         fprintf(stderr, "too few file descriptors for one connection: raise ulimit -n\n");
         return -1;

@@ -1,0 +1,1 @@
+unit_test(test_doctor doctor proxy PkgConfig::JANSSON PkgConfig::UV)

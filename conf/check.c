@@ -515,7 +515,7 @@ static bool listeners_check(struct check *check, const yaml_node_t *root, const 
 static void file_check(struct check *check, const yaml_node_t *node, const char *map_path,
                        const char *key)
 {
-    char key_path[PATH_SIZE], right[128];
+    char key_path[PATH_SIZE], right[512];
     const char *name = conf_node_text(node);
     struct stat status;
     char *path;
@@ -535,12 +535,13 @@ static void file_check(struct check *check, const yaml_node_t *node, const char 
         err = EISDIR;
     if (fd >= 0)
         close(fd);
+    if (err) {
+        path_key(key_path, map_path, key);
+        (void)snprintf(right, sizeof(right), "a file that can be read (%s)%s%.400s", strerror(err),
+                       *name == '/' ? "" : ": ", *name == '/' ? "" : path);
+        wrong(check, node, false, key_path, right);
+    }
     free(path);
-    if (!err)
-        return;
-    path_key(key_path, map_path, key);
-    (void)snprintf(right, sizeof(right), "a file that can be read (%s)", strerror(err));
-    wrong(check, node, false, key_path, right);
 }
 
 static bool listener_is_secure(struct check *check, const yaml_node_t *entry)

@@ -20,6 +20,8 @@ static const struct variable variables[] = {
     {"SIPWARD_CORE",              NULL,          "core"     },
     {"SIPWARD_CERTIFICATE_CHAIN", "certificate", "chain"    },
     {"SIPWARD_CERTIFICATE_KEY",   "certificate", "key"      },
+    {"SIPWARD_ADMIN",             "admin",       "listen"   },
+    {"SIPWARD_ADMIN_TOKEN",       "admin",       "token"    },
     {"SIPWARD_LOG",               NULL,          "log"      },
     {"SIPWARD_LOG_LEVEL",         NULL,          "log_level"},
 };
@@ -140,26 +142,32 @@ static int pair_put(yaml_document_t *document, const struct variable *variable, 
     return name && yaml_document_append_mapping_pair(document, map, name, value) ? value : 0;
 }
 
-/* The mapping that a variable's key is in: the file itself, or one of it, which is made where it is
- * missing. */
-static int map_get(yaml_document_t *document, const struct variable *variable)
-{
-    const int root = 1;
-    yaml_node_pair_t *pair;
-
-    if (!variable->map)
-        return root;
-    pair = pair_find(document, root, variable->map);
-    if (pair)
-        return pair->value;
-    return pair_put(document, variable, root, variable->map,
-                    node_mark(document, variable,
-                              yaml_document_add_mapping(document, NULL, YAML_BLOCK_MAPPING_STYLE)));
-}
-
 static bool is_map(yaml_document_t *document, int node)
 {
     return yaml_document_get_node(document, node)->type == YAML_MAPPING_NODE;
+}
+
+/* The mapping that a variable's key is in: the file itself, or one of it, which is made where it is
+ * missing, or where the text stands that is short for its first key. */
+static int map_get(yaml_document_t *document, const struct variable *variable)
+{
+    const int root = 1;
+    const struct key *key;
+    int map, text = 0;
+
+    if (!variable->map)
+        return root;
+    key = conf_key_find(conf_schema, variable->map);
+    if (pair_find(document, root, key->name)) {
+        text = pair_find(document, root, key->name)->value;
+        if (!key->text || is_map(document, text))
+            return text;
+    }
+    map = node_mark(document, variable,
+                    yaml_document_add_mapping(document, NULL, YAML_BLOCK_MAPPING_STYLE));
+    if (text && !pair_put(document, variable, map, key->keys->name, text))
+        return 0;
+    return pair_put(document, variable, root, key->name, map);
 }
 
 static bool variable_put(yaml_document_t *document, const struct variable *variable,

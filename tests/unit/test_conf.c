@@ -661,7 +661,7 @@ static const struct {
     /* certificates */
     {"certificate: {chain: chain.pem}", "4: certificate.key: is missing: the name of a PEM file"},
     {"certificate:\n  key: gone.pem\n  chain: chain.pem",
-     "5: certificate.key: 'gone.pem' is wrong: a file that can be read (No such file"},
+     "5: certificate.key: 'gone.pem' is wrong: a file that can be read (No such file or directory): /"},
     {"certificates:\n  - {chain: chain.pem, key: key.pem}\n  - chain: .\n    key: key.pem",
      "6: certificates[1].chain: '.' is wrong: a file that can be read (Is a directory)"},
 
@@ -1144,9 +1144,12 @@ static void a_key_of_the_file_wins_over_the_profile(void **state) /* R6, R7, B2 
 /* ---- Environment variables ------------------------------------------------------------- */
 
 static const char *const variables[] = {
-    "SIPWARD_DOMAIN",          "SIPWARD_BACKENDS", "SIPWARD_PROFILE",   "SIPWARD_CERTIFICATE_CHAIN",
-    "SIPWARD_CERTIFICATE_KEY", "SIPWARD_LOG",      "SIPWARD_LOG_LEVEL", "SIPWARD_CORE",
-    "SIPWARD_BACKEND",
+    "SIPWARD_DOMAIN",          "SIPWARD_BACKENDS",
+    "SIPWARD_PROFILE",         "SIPWARD_CERTIFICATE_CHAIN",
+    "SIPWARD_CERTIFICATE_KEY", "SIPWARD_LOG",
+    "SIPWARD_LOG_LEVEL",       "SIPWARD_CORE",
+    "SIPWARD_BACKEND",         "SIPWARD_ADMIN",
+    "SIPWARD_ADMIN_TOKEN",
 };
 
 static void environment_set(const char *const pairs[][2])
@@ -1172,6 +1175,7 @@ static const char *const environment[][2] = {
     {"SIPWARD_CERTIFICATE_KEY",   "key.pem"                                },
     {"SIPWARD_LOG",               "json"                                   },
     {"SIPWARD_LOG_LEVEL",         "debug"                                  },
+    {"SIPWARD_ADMIN_TOKEN",       "sesam-sesam-sesam"                      },
     {NULL,                        NULL                                     },
 };
 
@@ -1180,9 +1184,10 @@ static void the_environment_wins_over_the_file(void **state)
 {
     static const char *const files[] = {
         "listen: [tls: 5061]\n",
-        SMALL "profile: asterisk\nlog: text\nlog_level: error\ncore: :5090\n",
+        SMALL "profile: asterisk\nlog: text\nlog_level: error\ncore: :5090\n"
+              "admin: 127.0.0.1:7070\n",
         "domain: \"\"\nlog: xml\nbackends: none\ncertificate: {chain: no-such-file}\n"
-        "listen: [tls: 5061]\n",
+        "listen: [tls: 5061]\nadmin: {listen: 127.0.0.1:7070, token: no}\n",
     };
 
     (void)state;
@@ -1203,12 +1208,15 @@ static void the_environment_wins_over_the_file(void **state)
         assert_int_equal(access(conf->certificates[0].key, R_OK), 0); /* beside the file */
         assert_true(conf->log_json);
         assert_int_equal(conf->log_level, 3);
+        assert_string_equal(conf->admin.token, "sesam-sesam-sesam");
+        assert_int_equal(ntohs(conf->admin.address.in.sin_port), i ? 7070 : 9090);
 
         assert_non_null(strstr(print, "\ndomain: \"edge.example\" # by SIPWARD_DOMAIN\n") ||
                         strstr(print, "domain: \"edge.example\" # by SIPWARD_DOMAIN\n") == print);
         assert_non_null(strstr(print, "\nbackends: # by SIPWARD_BACKENDS\n  - {udp: \"10.0.0.7\""));
         assert_non_null(strstr(print, "\n  key: \"key.pem\" # by SIPWARD_CERTIFICATE_KEY\n"));
         assert_non_null(strstr(print, "\nlog_level: debug # by SIPWARD_LOG_LEVEL\n"));
+        assert_non_null(strstr(print, "\n  token: (secret) # by SIPWARD_ADMIN_TOKEN\n"));
         conf_free(&conf);
         free(print);
     }
@@ -1244,11 +1252,13 @@ static void a_mistake_in_the_environment_names_the_variable(void **state)
     } mistakes[] = {
         {{{"SIPWARD_DOMAIN", "a b"},
           {"SIPWARD_BACKENDS", "udp:10.0.0.5,,upd:10.0.0.6"},
+          {"SIPWARD_ADMIN", "9090"},
           {"SIPWARD_LOG_LEVEL", "loud"}},
          SMALL "workers: many\n",
          "SIPWARD_DOMAIN: domain: 'a b' is wrong: a host name or an address\n"
          "SIPWARD_BACKENDS: backends[1]: '' is wrong: udp:, tcp: or auto:\n"
          "SIPWARD_BACKENDS: backends[2]: 'upd:10.0.0.6' is wrong: udp:, tcp: or auto:\n"
+         "SIPWARD_ADMIN: admin.listen: '9090' is wrong: ADDRESS:PORT\n"
          "SIPWARD_LOG_LEVEL: log_level: 'loud' is wrong: one of error, warning, info, debug\n"
          "FILE:8: workers: 'many' is wrong: a whole number\n"                                                                                     },
         {{{"SIPWARD_CERTIFICATE_CHAIN", "/no/such/file"}},

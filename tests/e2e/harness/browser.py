@@ -54,13 +54,14 @@ class Browser:
         assert "error" not in item, f"{page}, {call}: {item['error']}"
         return item["value"]
 
-    def phone(self, edge, user, password=None, register=True, url=None):
+    def phone(self, edge, user, password=None, register=True, url=None, domain="sip.test"):
         phone = Phone(self, user)
         if register:
             options = {
                 "user": user,
                 "password": password or f"pw-{user}",
                 "url": url or edge.wss_url,
+                "domain": domain,
             }
             phone.outcome = self.do(phone.page, "start", options)
         return phone

@@ -6,6 +6,7 @@
 
 #include "admin/admin.h"
 #include "admin/health.h"
+#include "admin/metrics.h"
 #include "proxy/log.h"
 
 struct pages {
@@ -47,9 +48,10 @@ static void report_get(void *context, struct admin_request *request)
 #define TEXT "text/plain; charset=utf-8"
 
 static const struct admin_page table[] = {
-    {"/healthz", "200 while all threads answer",                          true, report_get, TEXT, healthz_print},
-    {"/readyz",  "200 while new clients are welcome, or 503 and why not", true, report_get, TEXT,
-     readyz_print                                                                                              },
+    {"/metrics", "figures for Prometheus",                                false, report_get, METRICS_TYPE, metrics_print},
+    {"/healthz", "200 while all threads answer",                          true,  report_get, TEXT,         healthz_print},
+    {"/readyz",  "200 while new clients are welcome, or 503 and why not", true,  report_get, TEXT,
+     readyz_print                                                                                                       },
 };
 
 /* ---- where ---- */

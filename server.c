@@ -314,7 +314,9 @@ static void report_fill(void *context, struct report *report)
     report->conf = server->conf;
     report->view = server->views ? core_views_now(server->views) : NULL;
     report->health = &server->health;
+    report->certificates = server->certificates;
     report->connections = atomic_load(&server->shared.connections);
+    report->connections_max = server->shared.connections_max;
     if (!server->registrar)
         return;
     report->bindings = registrar_bindings(server->registrar);

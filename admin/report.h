@@ -31,6 +31,8 @@ struct worker_totals {
 
 void worker_totals_add(struct worker_totals *sum, const struct worker_totals *more);
 
+enum reload { RELOAD_CONFIGURATION, RELOAD_CERTIFICATES, RELOADS };
+
 enum report_phase { REPORT_STARTING, REPORT_SERVING, REPORT_DRAINING };
 
 struct report {
@@ -39,7 +41,11 @@ struct report {
     const struct conf *conf;
     const struct core_view *view; /* NULL: stopped */
     const struct health *health;
-    unsigned connections;
+    const struct certificates *certificates; /* those of conf that are served; NULL: none */
+    struct {
+        uint64_t done, refused;
+    } reloads[RELOADS];
+    unsigned connections, connections_max;
     size_t bindings; /* of the embedded registrar */
     unsigned worker_count;
     bool responding[CONF_WORKERS_MAX]; /* whether that worker answered within the second */

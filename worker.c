@@ -213,11 +213,12 @@ static void accepted(void *context, const struct conf_listener *conf, int fd,
     streams_accept(worker->streams, conf, fd, peer, local);
 }
 
-static void refused(void *context, enum cause cause)
+static void refused(void *context, const struct conf_listener *conf, enum cause cause,
+                    const struct sockaddr *peer, const struct sockaddr *local)
 {
     const struct worker *worker = context;
 
-    streams_refused(worker->streams, cause);
+    streams_refused(worker->streams, conf, cause, peer, local);
 }
 
 static void timers_changed(void *context)

@@ -150,7 +150,8 @@ static void connection_take(struct listener *listener, int fd, union conf_sockad
         atomic_fetch_sub(options->connections, 1);
         close(fd);
         if (options->refused)
-            options->refused(options->context, CAUSE_CONNECTION_LIMIT);
+            options->refused(options->context, options->conf, CAUSE_CONNECTION_LIMIT, &peer->sa,
+                             &local.sa);
         refuse_log(listener, "connection refused: limits.connections reached", &peer->sa);
         return;
     }

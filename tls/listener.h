@@ -29,7 +29,8 @@ struct listener_options {
     void (*accepted)(void *context, const struct conf_listener *conf, int fd,
                      const struct sockaddr *peer, const struct sockaddr *local);
     /* One was over the maximum. NULL: not told. */
-    void (*refused)(void *context, enum cause cause);
+    void (*refused)(void *context, const struct conf_listener *conf, enum cause cause,
+                    const struct sockaddr *peer, const struct sockaddr *local);
     void *context;
 };
 

@@ -43,6 +43,8 @@ int stream_send(struct stream *stream, struct str bytes);
 /* End soon, from the loop; the first cause counts. What was sent goes out first. reason: more than
  * the words of the cause, copied; NULL: those. */
 void stream_close(struct stream *stream, enum cause cause, const char *reason);
+/* A close frame (RFC 6455 7.1.5) was sent or came: for those who ask why. */
+void stream_websocket_code(struct stream *stream, unsigned code, bool sent);
 bool stream_ending(const struct stream *stream); /* stream_close(), or an error, has been */
 /* Enter the stream as a flow; the stream closes that at its end. `host`: a name that the client
  * asked for in another way than by SNI; NULL: none. The stream ends if there is no room. */

@@ -14,3 +14,12 @@ void socket_unmap(union conf_sockaddr *address);
 /* "192.0.2.7:50123", "[2001:db8::7]:50123" */
 void socket_text(const struct sockaddr *address, char text[SOCKET_TEXT]);
 socklen_t socket_len(const struct sockaddr *address);
+
+/* What the system counts of a TCP connection. */
+struct socket_numbers {
+    uint64_t bytes_in, bytes_out; /* of payload, none of it twice */
+    uint32_t idle_ms;             /* since something came; since it was accepted */
+    uint32_t rtt_us, retransmits;
+};
+
+bool socket_numbers(int fd, struct socket_numbers *out); /* false: it can't be told; all 0 */

@@ -74,6 +74,7 @@ static void all_add(struct streams *streams, struct stream *stream)
     streams->all = stream;
     streams->count++;
     stream->number = ++streams->numbers;
+    stream->opened = uv_now(streams->options.loop);
 }
 
 /* What protocols ask ------------------------------------------------------------------------- */
@@ -242,6 +243,16 @@ static int preface_read(struct stream *stream, struct proxy_header *header)
     return -EPROTO;
 }
 
+/* The addresses of the socket itself, for those who ask. */
+static int proxied_keep(struct stream *stream)
+{
+    stream->proxied = malloc(sizeof(*stream->proxied));
+    if (!stream->proxied)
+        return -ENOMEM;
+    *stream->proxied = (struct proxied){stream->peer, stream->local};
+    return 0;
+}
+
 static void stream_preface(struct stream *stream)
 {
     struct proxy_header header;
@@ -249,6 +260,10 @@ static void stream_preface(struct stream *stream)
     if (preface_read(stream, &header))
         return;
     stream->unproxied = !header.proxied;
+    if (header.proxied && proxied_keep(stream)) {
+        stream_end(stream, CAUSE_NO_MEMORY, NULL, END_AT_ONCE);
+        return;
+    }
     if (header.proxied) {
         stream->peer = header.source;
         stream->local = header.destination;
@@ -360,6 +375,7 @@ int streams_create(const struct streams_options *options, struct streams **out)
                        options->websocket->alpn);
     uv_idle_init(options->loop, &streams->todo_idle);
     streams->todo_idle.data = streams;
+    streams->closed.size = streams->failed.size = STREAMS_REMEMBERED;
     *out = streams;
     return 0;
 }
@@ -455,18 +471,14 @@ static bool sender_trusted(const struct conf_listener *listener, const struct so
     return listener->proxy_protocol_count == 0;
 }
 
-void streams_refused(struct streams *streams, enum cause cause)
-{
-    streams->counters.refused[cause]++;
-}
-
-static void accept_refuse(struct streams *streams, int fd, enum cause cause,
-                          const struct sockaddr *peer, const char *reason)
+static void accept_refuse(struct streams *streams, const struct conf_listener *listener, int fd,
+                          enum cause cause, const struct sockaddr *peer,
+                          const struct sockaddr *local, const char *reason)
 {
     enum log_level level = cause == CAUSE_PROXY_SENDER ? LOG_INFO : LOG_WARNING;
     char text[SOCKET_TEXT];
 
-    streams_refused(streams, cause);
+    streams_refused(streams, listener, cause, peer, local);
     socket_text(peer, text);
     if (!streams->closing)
         log_event(level, "connection refused", LOG_TEXT("peer", str_of(text)),
@@ -482,13 +494,14 @@ void streams_accept(struct streams *streams, const struct conf_listener *listene
     int err;
 
     if (!sender_trusted(listener, peer)) {
-        accept_refuse(streams, fd, CAUSE_PROXY_SENDER, peer, cause_row(CAUSE_PROXY_SENDER)->words);
+        accept_refuse(streams, listener, fd, CAUSE_PROXY_SENDER, peer, local,
+                      cause_row(CAUSE_PROXY_SENDER)->words);
         return;
     }
     err = streams->closing ? -ESHUTDOWN : stream_create(streams, listener, fd, &stream);
     if (err) {
-        accept_refuse(streams, fd, streams->closing ? CAUSE_STOPPING : CAUSE_NO_MEMORY, peer,
-                      strerrordesc_np(-err));
+        accept_refuse(streams, listener, fd, streams->closing ? CAUSE_STOPPING : CAUSE_NO_MEMORY,
+                      peer, local, strerrordesc_np(-err));
         return;
     }
     memcpy(&stream->peer, peer, socket_len(peer));
@@ -536,6 +549,8 @@ static void streams_free(uv_handle_t *handle)
     struct streams *streams = handle->data;
 
     certificates_unref(&streams->options.certificates);
+    history_clear(&streams->closed);
+    history_clear(&streams->failed);
     free(streams->buffer);
     free(streams);
 }

@@ -16,6 +16,7 @@
 #include "proxy/proxy.h"
 #include "tls/certificate.h"
 #include "tls/counters.h"
+#include "tls/facts.h"
 #include "tls/protocol.h"
 
 struct streams;
@@ -47,7 +48,33 @@ void streams_accept(struct streams *streams, const struct conf_listener *listene
  * Not from inside a call of proxy/. */
 void streams_close(struct streams *streams);
 unsigned streams_count(const struct streams *streams);
-/* A listener closed a connection at once: counted. */
-void streams_refused(struct streams *streams, enum cause cause);
+
+/* Connections for people who ask: open ones, those that were flows and ended, and those that ended
+ * before they got so far. The newest first, by their numbers or their ends. */
+enum streams_list { STREAMS_OPEN, STREAMS_CLOSED, STREAMS_FAILED };
+
+enum { STREAMS_SLICE = 32, STREAMS_REMEMBERED = 1000 /* of each list of ended ones */ };
+
+struct streams_question {
+    enum streams_list list;
+    uint64_t before; /* this one; 0: from the first on */
+    unsigned max;    /* at most STREAMS_SLICE */
+    struct facts_filter filter;
+};
+
+struct streams_slice {
+    struct facts *found[STREAMS_SLICE]; /* of whoever asked */
+    unsigned count;
+    uint64_t next; /* `before` for what follows; 0: that was all */
+};
+
+/* Some of them: a bounded piece of work, however many there are. */
+void streams_slice(struct streams *streams, const struct streams_question *question,
+                   struct streams_slice *out);
+/* The one with that number, open or not any more. NULL: not known, or no memory. */
+struct facts *streams_find(struct streams *streams, uint64_t number);
+/* A connection was closed at once: counted, and remembered. */
+void streams_refused(struct streams *streams, const struct conf_listener *listener,
+                     enum cause cause, const struct sockaddr *peer, const struct sockaddr *local);
 const struct stream_counters *streams_counters(const struct streams *streams);
 void streams_destroy(struct streams **streams); /* count must be 0; the loop must run once more */

@@ -119,6 +119,7 @@ void stream_events_update(struct stream *stream)
 
 static void all_remove(struct stream *stream)
 {
+    stream_scan_leave(stream);
     *stream->link = stream->next;
     if (stream->next)
         stream->next->link = stream->link;
@@ -130,6 +131,7 @@ static void stream_free(uv_handle_t *handle)
     struct stream *stream = handle->data;
 
     all_remove(stream);
+    free(stream->proxied);
     free(stream);
 }
 
@@ -202,6 +204,7 @@ void stream_end(struct stream *stream, enum cause cause, const char *reason, enu
     stream->ending = false;
     if (how == END_PROPERLY && stream->conn && stream->protocol->farewell)
         stream->protocol->farewell(stream->conn, reason);
+    stream_remember(stream, cause, reason);
     stream->state = STREAM_CLOSING; /* from here on send() says -EPIPE */
     stream->since = stream_now(stream);
     stream_todo_remove(stream);
@@ -230,6 +233,12 @@ void stream_end_later(struct stream *stream, enum cause cause, const char *reaso
     stream->end_cause = cause;
     stream->end_reason = reason ? strdup(reason) : NULL;
     stream_todo_add(stream);
+}
+
+void stream_websocket_code(struct stream *stream, unsigned code, bool sent)
+{
+    stream->websocket_code = (uint16_t)code;
+    stream->websocket_sent = sent;
 }
 
 bool stream_ending(const struct stream *stream)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tls/channel.h"
+#include "tls/facts.h"
 #include "tls/proxy_protocol.h"
 #include "tls/queue.h"
 #include "tls/stream.h"
@@ -30,6 +31,11 @@ struct preface {
     uint8_t bytes[PROXY_HEADER_MAX];
 };
 
+/* Behind a load balancer: who connected, to what. */
+struct proxied {
+    union conf_sockaddr sender, bound;
+};
+
 struct stream {
     struct streams *streams;
     uint64_t number;                       /* "2.17" is worker 2's connection number 17 */
@@ -49,15 +55,19 @@ struct stream {
     void *conn;                             /* the protocol's */
     struct flow *flow;
     union conf_sockaddr peer, local;
+    struct proxied *proxied; /* NULL: the socket has the same addresses */
 
     struct timer timer; /* never after the deadline: events move that, only firing looks */
     uint64_t since;     /* of the state */
+    uint64_t opened;
 
     char *partial; /* bytes that the protocol has not taken; NULL: none */
     size_t partial_len, partial_size;
     struct queue queue;
 
-    bool ending; /* decided inside a call of proxy/, done by the loop */
+    uint16_t websocket_code; /* of a close frame; 0: none */
+    bool websocket_sent;     /* it is ours */
+    bool ending;             /* decided inside a call of proxy/, done by the loop */
     enum ending end_how;
     enum cause end_cause;
     char *end_reason; /* NULL: the words of the cause, or no memory for more */
@@ -69,7 +79,11 @@ struct streams {
     uv_idle_t todo_idle; /* runs while there is something to do */
     unsigned count;
     struct stream_counters counters;
-    uint64_t numbers; /* given to connections so far */
+    uint64_t numbers;      /* given to connections so far */
+    struct history closed; /* those that were flows */
+    struct history failed; /* those that never got so far */
+    struct stream *scan;   /* where the next slice begins whose `before` is scan_before */
+    uint64_t scan_before;  /* 0: nowhere */
     bool closing;
     char *buffer; /* all connections read into it, one after another */
     size_t buffer_size;
@@ -88,6 +102,11 @@ void stream_receive(struct stream *stream);
 int stream_queue_flush(struct stream *stream);
 void stream_queue_clear(struct stream *stream);
 void stream_partial_free(struct stream *stream);
+
+/* stream_facts.c */
+/* It ends: into the history. Before its flow is told. */
+void stream_remember(struct stream *stream, enum cause cause, const char *reason);
+void stream_scan_leave(struct stream *stream); /* it goes out of the list of all */
 
 /* stream_end.c */
 void stream_state_set(struct stream *stream, enum state state);

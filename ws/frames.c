@@ -271,6 +271,10 @@ static void decoder_closed(struct ws_conn *conn)
 
     conn->close_code = 0; /* it is said */
     if (wslay_event_get_close_received(decoder))
+        stream_websocket_code(conn->stream, wslay_event_get_status_code_received(decoder), false);
+    else
+        stream_websocket_code(conn->stream, wslay_event_get_status_code_sent(decoder), true);
+    if (wslay_event_get_close_received(decoder))
         stream_close(conn->stream, CAUSE_CLIENT_CLOSED, NULL);
     else if (wslay_event_get_status_code_sent(decoder) == CLOSE_INVALID_PAYLOAD)
         stream_close(conn->stream, CAUSE_WEBSOCKET, "text that is not UTF-8");

@@ -80,6 +80,7 @@ static void ws_farewell(void *context, const char *reason)
     if (conn->request || !conn->close_code)
         return;
     memcpy(payload + 2, reason, len);
+    stream_websocket_code(conn->stream, conn->close_code, true);
     (void)frame_send(conn, OPCODE_CLOSE, (struct str){payload, 2 + len});
 }
 

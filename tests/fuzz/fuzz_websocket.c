@@ -97,6 +97,11 @@ void stream_close(struct stream *of, enum cause cause, const char *reason)
     of->ending = true;
 }
 
+void stream_websocket_code(struct stream *of, unsigned code, bool sent)
+{
+    (void)of, (void)code, (void)sent;
+}
+
 bool stream_ending(const struct stream *of)
 {
     return of->ending;

@@ -71,6 +71,12 @@ const char *flow_name(const struct flow *flow)
     return "0.0";
 }
 
+void flow_facts(const struct flow *flow, struct flow_facts *out)
+{
+    *out = (struct flow_facts){.transport = flow->transport->via,
+                               .messages_in = flow->proxy->messages};
+}
+
 static void flood(struct flow *flow, unsigned count)
 {
     char message[1001];

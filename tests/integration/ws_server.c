@@ -94,6 +94,11 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
     return 0;
 }
 
+void flow_facts(const struct flow *flow, struct flow_facts *out)
+{
+    *out = (struct flow_facts){.transport = flow->options.transport->via};
+}
+
 static int answer(struct flow *flow, struct str bytes)
 {
     return flow->options.transport->send(flow->options.conn, bytes);

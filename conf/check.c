@@ -515,7 +515,7 @@ static bool listeners_check(struct check *check, const yaml_node_t *root, const 
 static void file_check(struct check *check, const yaml_node_t *node, const char *map_path,
                        const char *key)
 {
-    char key_path[PATH_SIZE], right[512];
+    char key_path[PATH_SIZE], right[512], uid[32];
     const char *name = conf_node_text(node);
     struct stat status;
     char *path;
@@ -537,8 +537,10 @@ static void file_check(struct check *check, const yaml_node_t *node, const char 
         close(fd);
     if (err) {
         path_key(key_path, map_path, key);
-        (void)snprintf(right, sizeof(right), "a file that can be read (%s)%s%.400s", strerror(err),
-                       *name == '/' ? "" : ": ", *name == '/' ? "" : path);
+        (void)snprintf(uid, sizeof(uid), " for uid %u", (unsigned)geteuid());
+        (void)snprintf(right, sizeof(right), "a file that can be read (%s%s)%s%.400s",
+                       strerror(err), err == EACCES ? uid : "", *name == '/' ? "" : ": ",
+                       *name == '/' ? "" : path);
         wrong(check, node, false, key_path, right);
     }
     free(path);

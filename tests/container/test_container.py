@@ -81,6 +81,15 @@ def test_what_is_missing_is_said():
         assert words in done.stdout, done.stdout
 
 
+def test_a_key_that_can_not_be_read_is_said(tls):
+    os.chown(tls / "privkey.pem", 0, 0)
+    done = podman(
+        "run", "--rm", "--network", "none", "--no-healthcheck", "-v", f"{tls}:/etc/sipward/tls:ro",
+        "localhost/sipward", "check", "/etc/sipward/sipward.yaml", check=False,
+    )
+    assert f"(Permission denied for uid {UID}): /etc/sipward/tls/privkey.pem" in done.stdout, done.stdout
+
+
 def test_the_same_source_is_the_same_layers():
     assert layers("sipward-distroless") == layers("sipward-distroless-again")
 

@@ -11,7 +11,7 @@
 #include "proxy/message.h"
 
 enum {
-    PATIENCE_MS = 4000,
+    PATIENCE_MS = 3500,
     AGAIN_MS = 500, /* T1 (RFC 3261 17.1.2.1), doubled each time */
     REQUEST_SIZE = 1024,
 };

@@ -36,9 +36,9 @@ static void taken(struct doctor *doctor, int type, const struct core_addr *local
 
     doctor->core_taken = true;
     if (taker.ours) {
-        finding(doctor, STATUS_OK, "address",
-                "the backends see sipward at %s (%s), where it runs (process %d)", text, transport,
-                (int)doctor->running);
+        ours_text(doctor, who);
+        finding(doctor, STATUS_OK, "address", "%s (%s), where the backends see it, belongs to %s",
+                text, transport, who);
         return;
     }
     taker_text(&taker, who);

@@ -12,8 +12,8 @@ enum {
     EXIT_FINE = 0,
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
-    NAMES_MS = 4000, /* for all names */
-    QUERY_MS = 1000, /* for the first try of one; the second gets twice that */
+    NAMES_MS = 3000, /* for all names */
+    QUERY_MS = 900,  /* for the first try of one; the second gets twice that */
 };
 
 /* ---- the checks ---- */
@@ -25,6 +25,11 @@ static void configuration_check(struct doctor *doctor)
     if (doctor->running)
         finding(doctor, STATUS_OK, "running", "a sipward runs with it (process %d)",
                 (int)doctor->running);
+    else if (doctor->answers)
+        finding(
+            doctor, STATUS_OK, "running",
+            "a sipward answers at its admin address, %s, and is taken for the one that it is of",
+            doctor->answers_at);
 }
 
 /* One row, one family, in the order of the report. */
@@ -38,6 +43,7 @@ static const struct {
     {"listeners",     "Listeners",              listeners_check    },
     {"core",          "Core side",              core_check         },
     {"backends",      "Backends",               backends_check     },
+    {"admin",         "Admin side",             admin_check        },
     {"system",        "System",                 system_check       },
 };
 
@@ -174,6 +180,7 @@ static int examine(struct doctor *doctor)
     if (err)
         return err;
     machine_look(doctor);
+    admin_ask(doctor);
     err = names_look(doctor);
     if (err == -ENOMEM)
         return err;

@@ -73,6 +73,8 @@ struct doctor {
     struct core_addr addresses[MACHINE_ADDRESSES_MAX]; /* of this machine; port 0 */
     unsigned address_count;
     pid_t running; /* a sipward with the same file; 0: none is seen */
+    bool answers;  /* a sipward is at the admin address of the file */
+    char answers_at[CORE_ADDR_TEXT];
 
     uv_loop_t loop;
     struct question questions[QUESTIONS_MAX];
@@ -115,7 +117,7 @@ void machine_text(const struct doctor *doctor, int family, char *text, size_t si
 /* Who has a local port. */
 struct taker {
     bool found; /* somebody has it */
-    bool ours;  /* the running sipward with the same file */
+    bool ours;  /* the running sipward with the same file, or one at its admin address */
     pid_t pid;  /* 0: not visible to this user */
     char program[PROGRAM_TEXT];
 };
@@ -123,6 +125,8 @@ struct taker port_taker(const struct doctor *doctor, int type, const struct core
 /* "nginx (process 812)" */
 enum { TAKER_TEXT = PROGRAM_TEXT + 64 };
 void taker_text(const struct taker *taker, char text[TAKER_TEXT]);
+/* Of one that is ours: "the sipward that runs (process 812)" */
+void ours_text(const struct doctor *doctor, char text[TAKER_TEXT]);
 
 /* ---- pbx.c ---- */
 
@@ -155,6 +159,8 @@ void core_check(struct doctor *doctor);
 /* Make doctor->asks of what the backends' names came to. */
 void backends_asks(struct doctor *doctor);
 void backends_check(struct doctor *doctor);
+void admin_ask(struct doctor *doctor); /* sets doctor->answers */
+void admin_check(struct doctor *doctor);
 void system_check(struct doctor *doctor);
 bool listener_has_tls(const struct conf_listener *listener);
 bool listener_has_websocket(const struct conf_listener *listener);

@@ -55,8 +55,8 @@ static void port_failed(struct doctor *doctor, const struct conf_listener *liste
     char who[TAKER_TEXT], own[256];
 
     if (taker.found && taker.ours) { /* also where this user may not have a port below 1024 */
-        finding(doctor, STATUS_OK, "port", "%s is served by the sipward that runs (process %d)",
-                name, (int)doctor->running);
+        ours_text(doctor, who);
+        finding(doctor, STATUS_OK, "port", "%s is served by %s", name, who);
         return;
     }
     taker_text(&taker, who);

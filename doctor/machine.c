@@ -338,8 +338,11 @@ struct taker port_taker(const struct doctor *doctor, int type, const struct core
         closedir(proc);
     if (taker.pid && proc_read(taker.pid, "comm", taker.program, sizeof(taker.program)) > 0)
         taker.program[strcspn(taker.program, "\n")] = '\0';
-    taker.ours = doctor->running && (taker.pid ? taker.pid == doctor->running
-                                               : process_is_of(doctor->running, holder.uid));
+    if (doctor->running)
+        taker.ours =
+            taker.pid ? taker.pid == doctor->running : process_is_of(doctor->running, holder.uid);
+    else /* it may run where its process is not visible from here */
+        taker.ours = !taker.pid && doctor->answers;
     return taker;
 }
 
@@ -349,4 +352,13 @@ void taker_text(const struct taker *taker, char text[TAKER_TEXT])
         (void)snprintf(text, TAKER_TEXT, "%s (process %d)", taker->program, (int)taker->pid);
     else
         (void)snprintf(text, TAKER_TEXT, "another program, which this user can't see");
+}
+
+void ours_text(const struct doctor *doctor, char text[TAKER_TEXT])
+{
+    if (doctor->running)
+        (void)snprintf(text, TAKER_TEXT, "the sipward that runs (process %d)",
+                       (int)doctor->running);
+    else
+        (void)snprintf(text, TAKER_TEXT, "the sipward that answers at %s", doctor->answers_at);
 }

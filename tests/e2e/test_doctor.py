@@ -1,6 +1,7 @@
 """`sipward doctor`, as an operator calls it: each check where all is well, and where it is not."""
 
 import datetime
+import http.server
 import json
 import os
 import pathlib
@@ -147,6 +148,20 @@ class Answers:
             wake.sendto(b"", self.socket.getsockname())
         self.thread.join(5)
         self.socket.close()
+
+
+class Web(http.server.ThreadingHTTPServer):
+    """Another program with an HTTP server, as Prometheus has one."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+        self.thread = threading.Thread(target=self.serve_forever)
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
 
 
 # ---- the whole -----------------------------------------------------------------------------------
@@ -418,7 +433,7 @@ def test_beside_a_running_sipward(lab, office):
     for listener in f"tls 127.0.0.1:{edge.tls_port}", f"wss 127.0.0.1:{edge.wss_port}":
         report.has("listeners.port", "ok", f"{listener} is served by the sipward that runs {runs}")
     for transport in "UDP", "TCP":
-        report.has("core.address", "ok", f"127.0.0.1:{edge.core[1]} ({transport}), where it runs {runs}")
+        report.has("core.address", "ok", f"127.0.0.1:{edge.core[1]} ({transport}), where the backends see it, belongs to the sipward that runs {runs}")
     report.has("backends.options", "ok", f"udp {backend.host} answers OPTIONS")
     report.has("backends.options", "warning", f"tcp {backend.host} refuses: nothing listens there, so large requests")
     report.has("backends.source", "ok", "as sipward's own port is taken")
@@ -439,7 +454,7 @@ def test_as_a_user_without_rights(lab, office):
     if int(pathlib.Path("/proc/self/uid_map").read_text().split()[2]) < 65535:
         pytest.skip("there is no other user in this namespace")
     backend = Backend(lab, "127.0.0.1").start()
-    port = net.free_port()
+    port, admin = net.free_port(), net.free_port()
     with tempfile.TemporaryDirectory() as name:  # for all to read
         folder = pathlib.Path(name)
         folder.chmod(0o755)
@@ -447,16 +462,60 @@ def test_as_a_user_without_rights(lab, office):
         pair = [shutil.copy(file, folder) for file in office.pair]
         os.chmod(pair[1], 0o644)
         office.file = folder / "sipward.yaml"
-        office.write([f"udp:{backend.host}"], pair=pair, listen=[f'tls: "{HOME}:{port}"'])
+        office.write([f"udp:{backend.host}"], f"admin: 127.0.0.1:{admin}\n", pair=pair,
+                     listen=[f'tls: "{HOME}:{port}"'])  # fmt: skip
         edge = Process(lab, "sipward", [folder / "sipward", "sipward.yaml"], cwd=folder, expect="ready")
         report = office.examine(
             prefix=["setpriv", "--reuid", "65534", "--clear-groups", "env", "ASAN_OPTIONS=detect_leaks=0"]
         )
         # its descriptors are not visible, nor is its folder; its name, its user and its arguments are
         report.has("listeners.port", "ok", f"is served by the sipward that runs (process {edge.child.pid})")
-        report.has("core.address", "ok", f"where it runs (process {edge.child.pid})")
+        report.has("core.address", "ok", f"belongs to the sipward that runs (process {edge.child.pid})")
         report.has("backends.options", "ok", "answers OPTIONS")
+        report.has("admin.ready", "ok", f"http://127.0.0.1:{admin}/readyz says: ready")
+
+        # and where no process is visible, its admin side is
+        report = office.examine(prefix=["unshare", "--pid", "--fork", "--mount-proc"])
+        answers = f"the sipward that answers at 127.0.0.1:{admin}"
+        report.has("configuration.running", "ok", f"answers at its admin address, 127.0.0.1:{admin}")
+        report.has("listeners.port", "ok", f"tls {HOME}:{port} is served by {answers}")
+        report.has("core.address", "ok", f"belongs to {answers}")
         edge.stop()
+
+
+def test_a_running_sipward_that_is_not_ready(lab, office):
+    admin = net.free_port()
+    office.write(["udp:nowhere.test"], f"admin: 127.0.0.1:{admin}\n")
+    edge = Process(lab, "sipward", [PROGRAM, office.file], cwd=os.getcwd(), expect="is ready")
+    report = office.examine()
+    report.has("admin.ready", "warning", "/readyz says: no backend is up", f"curl http://127.0.0.1:{admin}/api/backends")
+    edge.stop()
+    with Web() as other:
+        edge = Process(lab, "sipward", [PROGRAM, office.file], cwd=os.getcwd(), expect="is ready")
+        office.file.write_text(office.file.read_text().replace(str(admin), str(other.server_port)))
+        report = office.examine()
+        report.has("admin.ready", "warning", f"127.0.0.1:{other.server_port} is answered by", "admin: 127.0.0.1:9091")
+        edge.stop()
+
+
+def test_admin_side(office):
+    report = office.examine(more="admin: no\n")
+    report.has("admin.none", "ok", "neither metrics nor pages")
+    report = office.examine(more="admin: 0.0.0.0:0\n")
+    report.has("admin.address", "ok", "is any free port")
+    report.has("admin.token", "warning", "whoever reaches 0.0.0.0:0 can read who is connected", "openssl rand")
+    port = net.free_port()
+    report = office.examine(more=f"admin: {{listen: 0.0.0.0:{port}, token: 0123456789abcdef}}\n")
+    report.has("admin.address", "ok", f"0.0.0.0:{port} is free")
+    assert not report.all("admin.token")
+    with socket.create_server(("127.0.0.1", port)):
+        report = office.examine()
+        report.has("admin.address", "failed", f"(process {os.getpid()})", "admin: 127.0.0.1:9091")
+        assert report.code == 1
+    with socket.create_server(("127.0.0.1", 9090)):  # the default
+        report = office.examine(more="log: text\n")
+        report.has("admin.address", "warning", "sipward runs without its admin side then", "admin: no")
+        assert report.code == 0 and report.took < 8
 
 
 # ---- backends ------------------------------------------------------------------------------------

@@ -170,6 +170,8 @@ static int configuration_load(struct doctor *doctor)
     if (errors)
         findings_lines(doctor, "file", errors);
     free(errors);
+    if (err && err != -ENOMEM)
+        remedy(doctor, "all else is looked at once the configuration has no mistakes");
     return err;
 }
 
@@ -232,6 +234,10 @@ int doctor_run(const struct doctor_options *options)
         report_json(&doctor, options->out);
     else
         report_text(&doctor, options->out);
+    if (fflush(options->out)) {
+        (void)fprintf(stderr, "can't write: %s\n", strerror(errno));
+        doctor.failed = true;
+    }
     if (err == -ENOMEM || doctor.no_memory || doctor.failed)
         result = doctor.conf ? EXIT_FAILED : EXIT_USAGE;
     doctor_free(&doctor);

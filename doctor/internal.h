@@ -106,6 +106,8 @@ const char *check_title(const char *family);
 /* ---- machine.c ---- */
 
 void machine_look(struct doctor *doctor);
+/* How many the running sipward may have; 0: none is seen. */
+unsigned long running_descriptors(const struct doctor *doctor);
 bool machine_has(const struct doctor *doctor, const struct core_addr *addr); /* port aside */
 bool addr_is_loopback(const struct core_addr *addr);
 /* Of a network without a way to the internet of its own (RFC 1918, 6598, 4193, link-local). */

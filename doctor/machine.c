@@ -192,6 +192,18 @@ static void running_look(struct doctor *doctor)
     closedir(proc);
 }
 
+unsigned long running_descriptors(const struct doctor *doctor)
+{
+    static const char row[] = "\nMax open files"; /* soft, hard, unit (proc(5)) */
+    char text[COMMAND_MAX];
+    const char *at;
+
+    if (!doctor->running || proc_read(doctor->running, "limits", text, sizeof(text)) <= 0)
+        return 0;
+    at = strstr(text, row);
+    return at ? strtoul(at + sizeof(row) - 1, NULL, 10) : 0;
+}
+
 void machine_look(struct doctor *doctor)
 {
     addresses_look(doctor);

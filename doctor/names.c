@@ -209,6 +209,18 @@ static bool is_word(const struct question *question)
            (!question->err || question->err == -ENOENT || question->err == -ENODATA);
 }
 
+/* Some phones look for SRV records first (RFC 3263 4.1), browsers never do. */
+static bool has_service(const struct doctor *doctor, const char *host)
+{
+    for (size_t i = 0; i < ARRAY_LEN(services); i++) {
+        const struct question *question = question_of(doctor, DNS_SRV, services[i], host);
+
+        if (question && question->answer)
+            return true;
+    }
+    return false;
+}
+
 /* No address came of it. */
 static void nowhere(struct doctor *doctor, const char *id, const char *host,
                     const struct question *a, const struct question *aaaa,
@@ -230,6 +242,13 @@ static void nowhere(struct doctor *doctor, const char *id, const char *host,
                 failing && failing->answered ? dns_strerror(failing->err) : "no answer in time");
         remedy(doctor, "see which name servers /etc/resolv.conf has; from a client: nslookup %s",
                host);
+    } else if (has_service(doctor, host)) {
+        finding(doctor, STATUS_WARNING, id,
+                "the DNS has SRV records for %s but no address: only phones that look for those "
+                "find it",
+                host);
+        remedy(doctor,
+               "fine where clients are told another name; browsers need one with an A record");
     } else {
         finding(doctor, STATUS_FAILED, id, "the DNS has no address for %s: clients can't find it",
                 host);

@@ -29,6 +29,7 @@ static void clock_check(struct doctor *doctor)
 static void descriptors_check(struct doctor *doctor, unsigned connections)
 {
     unsigned wanted = doctor->conf->limits.connections;
+    unsigned long running = running_descriptors(doctor);
     struct rlimit limit = {0};
     unsigned long long descriptors;
 
@@ -54,6 +55,9 @@ static void descriptors_check(struct doctor *doctor, unsigned connections)
                 "its own)",
                 descriptors, connections);
     }
+    if (running)
+        finding(doctor, STATUS_OK, "running_descriptors",
+                "the sipward that runs may have %lu file descriptors", running);
 }
 
 static void memory_check(struct doctor *doctor)

@@ -216,6 +216,7 @@ def test_mistakes_are_all_named(office):
     report.has("configuration.file", "failed", f"{office.file}:3: nonsense")
     text = office.run(office.file)
     assert text.returncode == 2 and f"  ✗ {office.file}:2: " in text.stdout
+    assert "    → all else is looked at once the configuration has no mistakes\n" in text.stdout
     office.file.unlink()
     report = office.examine()
     assert report.code == 2
@@ -253,6 +254,13 @@ def test_names_that_lead_elsewhere(office):
     report.has("names.srv", "warning", "_sips._tcp.sip.test leads phones to other.test:5061", "aliases: [other.test]")
     report.has("names.srv", "ok", f"_sip._tls.sip.test leads phones to loop.test:{office.tls}")
     assert report.code == 1
+
+
+def test_a_domain_of_srv_records_alone(office):
+    office.zone(f"srv-host=_sips._tcp.only.test,sip.test,{office.tls}", f"host-record=sip.test,{HOME}")
+    report = office.examine(domain="only.test", more="aliases: [sip.test]\n")
+    report.has("names.domain", "warning", "has SRV records for only.test but no address", "browsers need")
+    report.has("names.srv", "ok", f"_sips._tcp.only.test leads phones to sip.test:{office.tls}")
 
 
 def test_names_that_lead_to_no_listener(office):
@@ -434,6 +442,9 @@ def test_beside_a_running_sipward(lab, office):
         report.has("listeners.port", "ok", f"{listener} is served by the sipward that runs {runs}")
     for transport in "UDP", "TCP":
         report.has("core.address", "ok", f"127.0.0.1:{edge.core[1]} ({transport}), where the backends see it, belongs to the sipward that runs {runs}")
+    limits = pathlib.Path(f"/proc/{edge.pid}/limits").read_text()
+    may = re.search(r"Max open files +(\d+)", limits)[1]
+    report.has("system.running_descriptors", "ok", f"that runs may have {may} file descriptors")
     report.has("backends.options", "ok", f"udp {backend.host} answers OPTIONS")
     report.has("backends.options", "warning", f"tcp {backend.host} refuses: nothing listens there, so large requests")
     report.has("backends.source", "ok", "as sipward's own port is taken")

@@ -6,9 +6,12 @@
 
 #include "conf/conf.h"
 #include "doctor/doctor.h"
+#include "healthcheck.h"
 #include "proxy/log.h"
 #include "server.h"
 #include "tls/certificate.h"
+
+#define CONF_FILE "/etc/sipward/sipward.yaml"
 
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -22,10 +25,13 @@ static const char help[] =
     "  sipward doctor FILE [--json]\n"
     "                       try what it needs: names, certificates, ports, backends, limits;\n"
     "                       say what is wrong, and what to do about it\n"
+    "  sipward --healthcheck [FILE]\n"
+    "                       ask the sipward that runs with this configuration whether it lives;\n"
+    "                       FILE is " CONF_FILE " unless given\n"
     "  sipward --version\n"
     "  sipward --help\n"
     "\n"
-    "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration\n"
+    "Exit codes: 0 fine, 1 failed or not healthy, 2 wrong usage or configuration\n"
     "\n"
     "The smallest useful FILE:\n"
     "  domain: sip.example.com\n"
@@ -82,6 +88,22 @@ static int check(const char *path)
         fprintf(stderr, "can't write: %s\n", strerror(errno));
         result = EXIT_FAILED;
     }
+    return result;
+}
+
+static int ask_health(const char *path)
+{
+    struct conf *conf = NULL;
+    int result = load(path, &conf);
+
+    if (result)
+        return result;
+    switch (healthcheck(conf)) {
+    case HEALTHY: result = EXIT_FINE; break;
+    case UNHEALTHY: result = EXIT_FAILED; break;
+    case HEALTH_UNASKED: result = EXIT_USAGE; break;
+    }
+    conf_free(&conf);
     return result;
 }
 
@@ -153,6 +175,11 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "doctor"))
         return doctor(argc - 2, argv + 2);
+    if (!strcmp(argv[1], "--healthcheck")) {
+        if (argc > 3)
+            return usage("--healthcheck takes one FILE at most", "");
+        return ask_health(argc == 3 ? argv[2] : CONF_FILE);
+    }
     if (argv[1][0] == '-')
         return usage("unknown option ", argv[1]);
     if (!strcmp(argv[1], "check")) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "admin/admin.h"
+#include "admin/backends.h"
 #include "admin/health.h"
 #include "admin/metrics.h"
 #include "proxy/log.h"
@@ -46,13 +47,18 @@ static void report_get(void *context, struct admin_request *request)
 }
 
 #define TEXT "text/plain; charset=utf-8"
+#define JSON "application/json"
 
+/* clang-format off */
 static const struct admin_page table[] = {
-    {"/metrics", "figures for Prometheus",                                false, report_get, METRICS_TYPE, metrics_print},
-    {"/healthz", "200 while all threads answer",                          true,  report_get, TEXT,         healthz_print},
-    {"/readyz",  "200 while new clients are welcome, or 503 and why not", true,  report_get, TEXT,
-     readyz_print                                                                                                       },
+    {"/metrics", "figures for Prometheus", false, report_get, METRICS_TYPE, metrics_print},
+    {"/healthz", "200 while all threads answer", true, report_get, TEXT, healthz_print},
+    {"/readyz", "200 while new clients are welcome, or 503 and why not", true, report_get, TEXT,
+     readyz_print},
+    {"/api/backends", "the backends and how they are (JSON)", false, report_get, JSON,
+     backends_print},
 };
+/* clang-format on */
 
 /* ---- where ---- */
 

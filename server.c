@@ -303,6 +303,14 @@ static void workers_end(struct server *server)
 
 /* ---- what there is at a moment ---- */
 
+static int64_t wall_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
 static void report_fill(void *context, struct report *report)
 {
     struct server *server = context;
@@ -311,6 +319,7 @@ static void report_fill(void *context, struct report *report)
                     : server->serving ? REPORT_SERVING
                                       : REPORT_STARTING;
     report->now = uv_now(&server->loop);
+    report->wall_ms = wall_ms();
     report->conf = server->conf;
     report->view = server->views ? core_views_now(server->views) : NULL;
     report->health = &server->health;

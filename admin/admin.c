@@ -5,12 +5,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <microhttpd.h>
 #include <openssl/crypto.h>
 
 enum {
@@ -59,6 +59,8 @@ struct admin_request {
     unsigned status;
     struct MHD_Response *response; /* NULL: none, or no memory for it */
 };
+
+static void due(uv_timer_t *timer);
 
 static void request_unref(struct admin_request *request)
 {
@@ -121,8 +123,10 @@ static void answer_text(struct admin_request *request, int status, const char *t
 
 static void answered(struct admin_request *request)
 {
-    if (request->suspended)
-        MHD_resume_connection(request->connection); /* that wakes the daemon up */
+    if (request->suspended) {
+        MHD_resume_connection(request->connection);
+        uv_timer_start(&request->admin->timer, due, 0, 0);
+    }
     request->suspended = false;
     request_unref(request);
 }

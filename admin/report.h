@@ -38,6 +38,7 @@ enum report_phase { REPORT_STARTING, REPORT_SERVING, REPORT_DRAINING };
 struct report {
     enum report_phase phase;
     uint64_t now;
+    int64_t wall_ms; /* the same moment, since 1970 */
     const struct conf *conf;
     const struct core_view *view; /* NULL: stopped */
     const struct health *health;

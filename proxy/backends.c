@@ -100,6 +100,59 @@ void health_forget(struct health *health, unsigned slot)
     atomic_store(&health->slots[slot].state, HEALTH_UNKNOWN);
     atomic_store(&health->slots[slot].busy_until, 0);
     atomic_store(&health->slots[slot].silent, 0);
+    atomic_store(&health->slots[slot].change, 0);
+}
+
+uint64_t health_busy_until(const struct health *health, unsigned slot)
+{
+    return atomic_load(&health->slots[slot].busy_until);
+}
+
+/* In one word, as any thread may read it at any time: 40 bits of milliseconds, 34 years. */
+enum { CHANGE_NUMBER_BITS = 16, CHANGE_CAUSE_BITS = 8 };
+
+void health_changed(struct health *health, unsigned slot, const struct health_change *change)
+{
+    unsigned number = change->number <= UINT16_MAX ? change->number : UINT16_MAX;
+
+    atomic_store(&health->slots[slot].change,
+                 change->at << (CHANGE_CAUSE_BITS + CHANGE_NUMBER_BITS) |
+                     (uint64_t)change->cause << CHANGE_NUMBER_BITS | number);
+}
+
+struct health_change health_change(const struct health *health, unsigned slot)
+{
+    uint64_t packed = atomic_load(&health->slots[slot].change);
+
+    return (struct health_change){
+        .at = packed >> (CHANGE_CAUSE_BITS + CHANGE_NUMBER_BITS),
+        .cause = (enum health_cause)(packed >> CHANGE_NUMBER_BITS & UINT8_MAX),
+        .number = (unsigned)(packed & UINT16_MAX),
+    };
+}
+
+void health_change_text(const struct health_change *change, char text[HEALTH_CHANGE_TEXT])
+{
+    static const char *const what[] = {
+        [HEALTH_REQUESTS_SILENT] = "requests without an answer",
+        [HEALTH_PROBES_SILENT] = "probes without an answer",
+        [HEALTH_PROBES_503] = "probes answered 503",
+        [HEALTH_PROBES_408] = "probes answered 408",
+        [HEALTH_PROBES_ANSWERED] = "probes answered",
+    };
+
+    switch (change->cause) {
+    case HEALTH_NOTHING: *text = '\0'; break;
+    case HEALTH_REFUSED:
+        (void)snprintf(text, HEALTH_CHANGE_TEXT, "%s", strerror((int)change->number));
+        break;
+    case HEALTH_RETRY_AFTER:
+        (void)snprintf(text, HEALTH_CHANGE_TEXT, "503, Retry-After: %u", change->number);
+        break;
+    default:
+        (void)snprintf(text, HEALTH_CHANGE_TEXT, "%u %s", change->number, what[change->cause]);
+        break;
+    }
 }
 
 enum health_state health_state(const struct health *health, unsigned slot)

@@ -17,7 +17,7 @@
 #include "conf/conf.h"
 #include "proxy/core.h"
 
-enum { ENDPOINTS_MAX = 256 };
+enum { ENDPOINTS_MAX = 256, ENDPOINT_RANK_BITS = 16 };
 
 struct endpoint {
     struct core_addr addr; /* CORE_UDP, CORE_TCP or CORE_EMBEDDED */
@@ -27,7 +27,7 @@ struct endpoint {
     uint16_t slot;     /* below ENDPOINTS_MAX */
     uint16_t backend;  /* index in the view's conf->backends */
     uint64_t name;     /* host_name_hash() of the name whose address it is; 0: none */
-    uint32_t priority; /* less goes first */
+    uint32_t priority; /* less goes first: the backend's, above the rank of this address in it */
     double weight;     /* share of those of equal priority; 0: only a very small chance, where
                           others have more (RFC 2782) */
 };
@@ -61,9 +61,30 @@ enum health_state {
     HEALTH_DOWN,
 };
 
+/* What made an endpoint's health another. */
+enum health_cause {
+    HEALTH_NOTHING,         /* nothing has yet */
+    HEALTH_REQUESTS_SILENT, /* requests without an answer; `number` of them, or of probes */
+    HEALTH_PROBES_SILENT,   /* likewise, and the last was a probe */
+    HEALTH_PROBES_503,      /* likewise, answered so */
+    HEALTH_PROBES_408,      /* likewise */
+    HEALTH_REFUSED,         /* by the system, with the errno `number` */
+    HEALTH_RETRY_AFTER,     /* 503 with so many seconds */
+    HEALTH_PROBES_ANSWERED, /* `number` of them */
+};
+
+struct health_change {
+    uint64_t at; /* 0: never */
+    enum health_cause cause;
+    unsigned number;
+};
+
+enum { HEALTH_CHANGE_TEXT = 64 };
+
 /* All zero at first. */
 struct health {
     struct {
+        _Atomic uint64_t change; /* struct health_change, packed */
         _Atomic enum health_state state;
         _Atomic uint64_t busy_until; /* it asked to be left alone until then (Retry-After) */
         atomic_uint silent;          /* requests in a row that it did not answer */
@@ -81,6 +102,12 @@ void health_busy(struct health *health, unsigned slot, uint64_t until); /* never
 /* Nothing is known: the slot has another address now. */
 void health_forget(struct health *health, unsigned slot);
 enum health_state health_state(const struct health *health, unsigned slot);
+/* Until when it asked to be left alone, or is left alone; it may have passed. */
+uint64_t health_busy_until(const struct health *health, unsigned slot);
+/* For people: when and why it changed. */
+void health_changed(struct health *health, unsigned slot, const struct health_change *change);
+struct health_change health_change(const struct health *health, unsigned slot);
+void health_change_text(const struct health_change *change, char text[HEALTH_CHANGE_TEXT]);
 /* Neither down nor busy. */
 bool health_usable(const struct health *health, unsigned slot, uint64_t now);
 

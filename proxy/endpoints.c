@@ -159,8 +159,8 @@ static void priorities_set(const struct conf_backend *backend, struct candidates
         for (unsigned j = 0; j < candidates->count && it->from->sa.sa_family == AF_INET6; j++)
             second |= candidates->list[j].from->sa.sa_family == AF_INET &&
                       same_record(candidates->list[j].from, it->from);
-        it->endpoint.priority =
-            (uint32_t)backend->priority << 16 | (uint32_t)(it->from->priority * 2 + second);
+        it->endpoint.priority = (uint32_t)backend->priority << ENDPOINT_RANK_BITS |
+                                (uint32_t)(it->from->priority * 2 + second);
     }
 }
 

@@ -22,7 +22,6 @@ enum {
     FIRST_MS = 500,          /* after the start */
     LEFT_ALONE_MS = 15000,   /* one that fails, where no probe can tell that it is back */
     RETRY_AFTER_MAX_S = 300, /* a 503 may not ask for more */
-    TEXT_SIZE = 64,
 };
 
 /* ---- what requests tell ---- */
@@ -43,12 +42,14 @@ static bool has_another(const struct proxy *proxy, unsigned slot)
     return false;
 }
 
-static void log_change(const struct proxy *proxy, enum log_level level, const char *what,
-                       unsigned slot, const char *reason)
+static void changed(const struct proxy *proxy, enum log_level level, const char *what,
+                    unsigned slot, const struct health_change *change)
 {
     const struct endpoint *endpoint = endpoint_in(proxy, slot);
-    char text[CORE_ADDR_TEXT];
+    char text[CORE_ADDR_TEXT], reason[HEALTH_CHANGE_TEXT];
 
+    health_changed(proxy->options.health, slot, change);
+    health_change_text(change, reason);
     if (!endpoint)
         return;
     core_addr_text(&endpoint->addr, text);
@@ -59,31 +60,30 @@ static void log_change(const struct proxy *proxy, enum log_level level, const ch
 
 /* Where no probe can tell that it is up again, it is not down, but left alone for a while, if there
  * is another one: without probes, or if it has never answered any, as some PBXs don't. */
-static void backend_down(struct proxy *proxy, unsigned slot, const char *reason, uint64_t now)
+static void backend_down(struct proxy *proxy, unsigned slot, enum health_cause cause,
+                         unsigned number, uint64_t now)
 {
+    const struct health_change change = {now, cause, number};
     struct health *health = proxy->options.health;
 
     if (proxy->conf->probe.interval_s && health_state(health, slot) != HEALTH_UNKNOWN) {
         if (health_down(health, slot))
-            log_change(proxy, LOG_WARNING, "backend down", slot, reason);
+            changed(proxy, LOG_WARNING, "backend down", slot, &change);
         return;
     }
     if (!has_another(proxy, slot))
         return;
     if (health_usable(health, slot, now))
-        log_change(proxy, LOG_WARNING, "backend left alone for 15 s", slot, reason);
+        changed(proxy, LOG_WARNING, "backend left alone for 15 s", slot, &change);
     health_busy(health, slot, now + LEFT_ALONE_MS);
 }
 
-static void silent(struct proxy *proxy, unsigned slot, const char *what, uint64_t now)
+static void silent(struct proxy *proxy, unsigned slot, enum health_cause cause, uint64_t now)
 {
     unsigned count = health_silent(proxy->options.health, slot);
-    char reason[TEXT_SIZE];
 
-    if (count < proxy->conf->probe.down_after)
-        return;
-    (void)snprintf(reason, sizeof(reason), "%u %s", count, what);
-    backend_down(proxy, slot, reason, now);
+    if (count >= proxy->conf->probe.down_after)
+        backend_down(proxy, slot, cause, count, now);
 }
 
 void backend_answered(struct proxy *proxy, unsigned slot)
@@ -93,7 +93,7 @@ void backend_answered(struct proxy *proxy, unsigned slot)
 
 void backend_silent(struct proxy *proxy, unsigned slot, uint64_t now)
 {
-    silent(proxy, slot, "requests without an answer", now);
+    silent(proxy, slot, HEALTH_REQUESTS_SILENT, now);
 }
 
 void backend_refused(struct proxy *proxy, const struct core_addr *addr, int err, uint64_t now)
@@ -101,7 +101,7 @@ void backend_refused(struct proxy *proxy, const struct core_addr *addr, int err,
     const struct endpoint *endpoint = endpoint_at(proxy->core, addr);
 
     if (endpoint && endpoint->addr.kind == addr->kind)
-        backend_down(proxy, endpoint->slot, strerror(-err), now);
+        backend_down(proxy, endpoint->slot, HEALTH_REFUSED, (unsigned)-err, now);
 }
 
 /* "120", "18000;duration=3600", "5 (in a moment)". 0: none, or not a number. */
@@ -122,14 +122,12 @@ void backend_overloaded(struct proxy *proxy, unsigned slot, const struct sip_msg
                         uint64_t now)
 {
     unsigned seconds = retry_after_s(response);
-    char reason[TEXT_SIZE];
+    const struct health_change change = {now, HEALTH_RETRY_AFTER, seconds};
 
     if (!seconds || !has_another(proxy, slot))
         return;
-    if (health_usable(proxy->options.health, slot, now)) {
-        (void)snprintf(reason, sizeof(reason), "503, Retry-After: %u", seconds);
-        log_change(proxy, LOG_WARNING, "backend busy", slot, reason);
-    }
+    if (health_usable(proxy->options.health, slot, now))
+        changed(proxy, LOG_WARNING, "backend busy", slot, &change);
     health_busy(proxy->options.health, slot, now + seconds * UINT64_C(1000));
 }
 
@@ -177,14 +175,14 @@ static void probe_drop(struct probe *probe)
 
 static void look_later(struct probes *probes, uint64_t now);
 
-static void probe_bad(struct probe *probe, const char *what, uint64_t now)
+static void probe_bad(struct probe *probe, enum health_cause cause, uint64_t now)
 {
     struct proxy *proxy = probe->probes->proxy;
     uint64_t interval = proxy->conf->probe.interval_s * UINT64_C(1000);
 
     probe_drop(probe);
     probe->good = 0;
-    silent(proxy, slot_of(probe), what, now);
+    silent(proxy, slot_of(probe), cause, now);
     if (probe->pause_ms > interval)
         probe->pause_ms = interval;
     probe->due = now + jittered(probe, probe->pause_ms);
@@ -199,17 +197,20 @@ static void probe_good(struct probe *probe, uint64_t now)
     struct health *health = proxy->options.health;
     unsigned slot = slot_of(probe);
     uint64_t pause = proxy->conf->probe.interval_s * UINT64_C(1000);
-    char reason[TEXT_SIZE];
+    enum health_state state = health_state(health, slot);
+    struct health_change change = {now, HEALTH_PROBES_ANSWERED, 1};
 
     probe_drop(probe);
     probe->bad = 0;
     health_answered(health, slot);
-    if (health_state(health, slot) != HEALTH_DOWN) {
+    if (state != HEALTH_DOWN) {
+        if (state == HEALTH_UNKNOWN)
+            health_changed(health, slot, &change);
         (void)health_up(health, slot);
     } else if (++probe->good >= proxy->conf->probe.up_after) {
-        (void)snprintf(reason, sizeof(reason), "%u probes answered", probe->good);
+        change.number = probe->good;
         if (health_up(health, slot))
-            log_change(proxy, LOG_INFO, "backend up", slot, reason);
+            changed(proxy, LOG_INFO, "backend up", slot, &change);
     } else if (pause > AGAIN_MS) {
         pause = AGAIN_MS;
     }
@@ -227,8 +228,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
     if (response->status < 200)
         return;
     if (response->status == 503 || response->status == 408)
-        probe_bad(probe, response->status == 503 ? "probes answered 503" : "probes answered 408",
-                  now);
+        probe_bad(probe, response->status == 503 ? HEALTH_PROBES_503 : HEALTH_PROBES_408, now);
     else
         probe_good(probe, now);
 }
@@ -237,7 +237,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
 static void on_failed(void *owner, struct client_transaction *client, int err, uint64_t now)
 {
     (void)client, (void)err;
-    probe_bad(owner, "probes without an answer", now);
+    probe_bad(owner, HEALTH_PROBES_SILENT, now);
 }
 
 static void on_ended(void *owner, struct client_transaction *client, uint64_t now)
@@ -312,7 +312,7 @@ static void probe_see(struct probe *probe, const struct endpoint *endpoint, uint
     if (now < probe->due)
         return;
     if (probe->client)
-        probe_bad(probe, "probes without an answer", now);
+        probe_bad(probe, HEALTH_PROBES_SILENT, now);
     else if (state == HEALTH_UP && !has_another(proxy, endpoint->slot))
         probe->due = now + AGAIN_MS;
     else

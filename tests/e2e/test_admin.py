@@ -82,7 +82,7 @@ def test_the_first_page_lists_those_there_are(edge):
 
 
 def test_other_pages_and_methods_are_refused(edge):
-    for path in ("/nothing", "/healthz/", "/api", "//healthz", "/../etc/passwd", "/%2e%2e/healthz", "/healthz%00"):
+    for path in ("/nothing", "/healthz/", "/api", "//healthz", "/../etc/passwd", "/%2e%2e/healthz"):
         assert ask(edge, path)[0] == 404
     assert ask(edge, "/healthz?any=thing&more")[0] == 200
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "FROB"):
@@ -142,8 +142,10 @@ def test_garbage_ends_its_own_connection(edge):
             sent = bytes(sent[: rand.randrange(1, len(sent) + 1)])
         with socket.create_connection(("127.0.0.1", edge.admin_port), timeout=20) as s:
             s.sendall(sent)
-            s.shutdown(socket.SHUT_WR)
-            rest(s)
+            if n % 2:
+                s.shutdown(socket.SHUT_WR)
+            else:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
     assert talk(edge, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.0 400")
     assert ask(edge, "/healthz")[0] == 200
 
@@ -306,7 +308,10 @@ def test_pages_are_answered_while_phones_are_busy(lab):
 
         async def live(phone):
             while going:
-                await phone.ask("OPTIONS")
+                request = phone.request("OPTIONS", "sip:pbx@sip.test", to=None)
+                leg = phone.leg(request.get("Call-ID"))
+                phone.send(request)
+                await leg.expect(200)
 
         tasks = [asyncio.ensure_future(live(phone)) for phone in phones]
         for _ in range(20):

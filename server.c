@@ -22,6 +22,7 @@
 
 enum {
     SIGNAL_ECHO_MS = 500,
+    DRAIN_REPORT_MS = 10000,
     CONNECTIONS_CAP = 1048576,
     DESCRIPTORS_RESERVE = 64 + ADMIN_CONNECTIONS_MAX, /* of the process */
     DESCRIPTORS_FOR_A_WORKER = 32,                    /* loop, core sockets, what libraries open */
@@ -46,8 +47,9 @@ struct server {
     struct asks *asks;
     struct reports *reports;
     struct pages *pages;
-    bool serving, stopping, ending;
-    uint64_t stopping_since; /* of the loop clock */
+    bool serving, stopping, draining, ending; /* it stops while it drains, too */
+    uint64_t stopping_since, drain_until;     /* of the loop clock */
+    uv_timer_t drain_timer;
     struct worker_totals totals;
 };
 
@@ -364,6 +366,7 @@ static void loop_handles_close(struct server *server)
     registrar_close(server);
     mailbox_close(&server->shared.registrar);
     uv_close((uv_handle_t *)&server->changed, NULL);
+    uv_close((uv_handle_t *)&server->drain_timer, NULL);
     for (size_t i = 0; i < ARRAY_LEN(server->signals); i++)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
 }
@@ -379,9 +382,74 @@ static void report(uv_signal_t *handle, int signum)
     const struct server *server = handle->data;
 
     (void)signum;
-    if (!server->stopping && reports_ask(server->reports, status, NULL))
+    if (server->reports && reports_ask(server->reports, status, NULL))
         log_event(LOG_ERROR, "no memory for the status");
 }
+
+static void workers_stop(struct server *server)
+{
+    core_views_close(&server->views); /* it would tell workers that are gone */
+    for (unsigned i = 0; i < server->conf->workers; i++)
+        worker_stop(server->workers[i]);
+}
+
+/* ---- drain ---- */
+
+static int64_t drain_seconds(const struct server *server)
+{
+    return (int64_t)(uv_now(&server->loop) - server->stopping_since) / 1000;
+}
+
+static void drain_log(void *context, const struct report *report)
+{
+    const struct server *server = context;
+
+    log_event(LOG_INFO, "draining", LOG_NUMBER("connections", report->connections),
+              LOG_NUMBER("dialogs", (int64_t)report->sum.sizes.dialogs),
+              LOG_NUMBER("seconds", drain_seconds(server)),
+              LOG_NUMBER("timeout", server->conf->limits.drain_timeout_s));
+}
+
+static void drain_end(struct server *server)
+{
+    unsigned connections = atomic_load(&server->shared.connections);
+
+    server->draining = false;
+    uv_timer_stop(&server->drain_timer);
+    if (connections)
+        log_event(LOG_WARNING, "drain timeout: what is left is closed",
+                  LOG_NUMBER("connections", connections),
+                  LOG_NUMBER("seconds", drain_seconds(server)),
+                  LOG_TEXT("remedy", STR("limits.drain_timeout is the time that calls get")));
+    else
+        log_event(LOG_INFO, "drained", LOG_NUMBER("seconds", drain_seconds(server)));
+    workers_stop(server);
+}
+
+static void drain_look(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    uint64_t now = uv_now(&server->loop);
+    uint64_t left = server->drain_until > now ? server->drain_until - now : 0;
+
+    if (!left) {
+        drain_end(server);
+        return;
+    }
+    (void)reports_ask(server->reports, drain_log, server); /* without memory: no line */
+    uv_timer_start(timer, drain_look, left < DRAIN_REPORT_MS ? left : DRAIN_REPORT_MS, 0);
+}
+
+static void drain_begin(struct server *server)
+{
+    server->draining = true;
+    server->drain_until = server->stopping_since + server->conf->limits.drain_timeout_s * 1000ULL;
+    drain_look(&server->drain_timer); /* the workers answer before they begin */
+    for (unsigned i = 0; i < server->conf->workers && server->draining; i++)
+        worker_drain(server->workers[i]);
+}
+
+/* ---- stop ---- */
 
 /* A worker went on. All of them idle: nobody posts any more, so they can end. */
 static void worker_changed(uv_async_t *changed)
@@ -390,6 +458,8 @@ static void worker_changed(uv_async_t *changed)
 
     if (server->asks)
         asks_look(server->asks);
+    if (server->draining && workers_all(server, WORKER_DRAINED))
+        drain_end(server);
     if (server->stopping && !server->ending && workers_all(server, WORKER_IDLE)) {
         server->ending = true;
         reports_end(server);
@@ -401,6 +471,7 @@ static void worker_changed(uv_async_t *changed)
     }
 }
 
+/* SIGTERM waits for calls to end, SIGINT is somebody at a terminal. */
 static void stop(uv_signal_t *handle, int signum)
 {
     struct server *server = handle->data;
@@ -417,9 +488,10 @@ static void stop(uv_signal_t *handle, int signum)
     server->stopping_since = uv_now(handle->loop);
     log_event(LOG_INFO, "stopping", LOG_TEXT("signal", name),
               LOG_NUMBER("connections", atomic_load(&server->shared.connections)));
-    core_views_close(&server->views); /* it would tell workers that are gone */
-    for (unsigned i = 0; i < server->conf->workers; i++)
-        worker_stop(server->workers[i]);
+    if (signum == SIGTERM)
+        drain_begin(server);
+    else
+        workers_stop(server);
 }
 
 static void reload(uv_signal_t *handle, int signum)
@@ -441,6 +513,8 @@ static int loop_open(struct server *server)
         return err;
     }
     server->changed.data = server;
+    uv_timer_init(&server->loop, &server->drain_timer);
+    server->drain_timer.data = server;
     for (size_t i = 0; i < ARRAY_LEN(server->signals); i++) {
         uv_signal_init(&server->loop, &server->signals[i]);
         server->signals[i].data = server;

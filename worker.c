@@ -17,10 +17,11 @@
 
 enum {
     MAILBOX_MESSAGES_MAX = 8192,
-    STOP_LOOK_MS = 10, /* how often a stopping worker looks whether it is done */
+    STOP_LOOK_MS = 10,   /* how often a stopping worker looks whether it is done */
+    DRAIN_LOOK_MS = 100, /* and a draining one whose connections may go */
 };
 
-enum command { COMMAND_NONE, COMMAND_STOP, COMMAND_END };
+enum command { COMMAND_NONE, COMMAND_DRAIN, COMMAND_STOP, COMMAND_END };
 
 struct worker {
     struct worker_shared *shared;
@@ -42,7 +43,7 @@ struct worker {
     struct tickets *tickets;
     struct certificates *certificates; /* NULL: no listener needs them */
     uv_loop_t loop;
-    bool loop_open, control_open, quiet;
+    bool loop_open, control_open, draining, quiet;
     uv_async_t control;
     uv_timer_t stop_timer;
     uint64_t stop_deadline;
@@ -490,12 +491,41 @@ static void stop_look(uv_timer_t *timer)
     state_set(worker, WORKER_IDLE);
 }
 
+/* It waits for calls that come to an end by themselves. Its sockets stay open: other workers may
+ * still get their messages by them. */
+static void drain_look(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+
+    streams_drain_look(worker->streams);
+    if (streams_count(worker->streams))
+        return;
+    uv_timer_stop(timer);
+    state_set(worker, WORKER_DRAINED);
+}
+
+static void drain_begin(struct worker *worker)
+{
+    unsigned spread_s = worker->core->conf->limits.drain_spread_s;
+    unsigned timeout_s = worker->core->conf->limits.drain_timeout_s;
+    unsigned spread_ms = (spread_s < timeout_s ? spread_s : timeout_s) * 1000;
+
+    worker->draining = true;
+    listeners_close(worker);
+    uv_update_time(&worker->loop);
+    proxy_drain(worker->proxy, spread_ms, uv_now(&worker->loop));
+    streams_drain(worker->streams, spread_ms);
+    uv_timer_start(&worker->stop_timer, drain_look, 0, DRAIN_LOOK_MS);
+}
+
 static void stop_begin(struct worker *worker)
 {
+    unsigned timeout_ms = worker->draining ? 0 : worker->core->conf->limits.stop_timeout_ms;
+
     listeners_close(worker);
-    proxy_drain(worker->proxy);
     uv_update_time(&worker->loop);
-    worker->stop_deadline = uv_now(&worker->loop) + worker->core->conf->limits.stop_timeout_ms;
+    proxy_drain(worker->proxy, timeout_ms, uv_now(&worker->loop));
+    worker->stop_deadline = uv_now(&worker->loop) + timeout_ms;
     uv_timer_start(&worker->stop_timer, stop_look, 0, STOP_LOOK_MS);
 }
 
@@ -569,6 +599,7 @@ static void control_received(uv_async_t *control)
         uv_async_send(worker->shared->changed);
     }
     switch (atomic_exchange(&worker->command, COMMAND_NONE)) {
+    case COMMAND_DRAIN: drain_begin(worker); break;
     case COMMAND_STOP: stop_begin(worker); break;
     case COMMAND_END: tear_down(worker); break;
     case COMMAND_NONE: break;
@@ -661,6 +692,12 @@ void worker_run(struct worker *worker)
 {
     worker->run = true;
     uv_sem_post(&worker->go);
+}
+
+void worker_drain(struct worker *worker)
+{
+    atomic_store(&worker->command, COMMAND_DRAIN);
+    uv_async_send(&worker->control);
 }
 
 void worker_stop(struct worker *worker)

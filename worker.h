@@ -1,9 +1,10 @@
 /* A worker: a thread with its own loop, OpenSSL library context, timers, proxy, listeners,
  * connections and sockets of the core side.
  *
- * Life: worker_start() .. worker_wait() .. worker_run() .. worker_stop() .. WORKER_IDLE ..
- *       worker_end() .. WORKER_ENDED .. worker_destroy(). A worker posts to other mailboxes, and
- *       may be posted to, until it is idle; so all must be idle before any is ended.
+ * Life: worker_start() .. worker_wait() .. worker_run() .. [worker_drain() .. WORKER_DRAINED ..]
+ *       worker_stop() .. WORKER_IDLE .. worker_end() .. WORKER_ENDED .. worker_destroy(). A worker
+ *       posts to other mailboxes, and may be posted to, until it is idle; so all must be idle
+ *       before any is ended.
  * Threads: these functions are the main thread's. Each change of state is told by
  *          uv_async_send(shared->changed). */
 #pragma once
@@ -42,8 +43,9 @@ enum worker_state {
     WORKER_FAILED,
     WORKER_READY, /* all sockets are open, nothing is served yet */
     WORKER_RUNNING,
-    WORKER_IDLE,  /* stopped: no connection is left, and it will post nothing any more */
-    WORKER_ENDED, /* the thread is about to return */
+    WORKER_DRAINED, /* no connection is left; it still helps other workers */
+    WORKER_IDLE,    /* stopped: no connection is left, and it will post nothing any more */
+    WORKER_ENDED,   /* the thread is about to return */
 };
 
 /* A question to a worker, part of what whoever asks keeps until it is answered. */
@@ -58,7 +60,11 @@ int worker_start(struct worker_shared *shared, unsigned number, struct worker **
 /* Wait until it is WORKER_READY or WORKER_FAILED. errors: lines that say why, or "". */
 enum worker_state worker_wait(struct worker *worker, const char **errors);
 void worker_run(struct worker *worker);
-/* Begin to stop: no new connections or requests, and an end to the open ones within their time. */
+/* No new connections or dialogs; connections go one by one, and with a call when that has ended. It
+ * waits without limit. */
+void worker_drain(struct worker *worker);
+/* Begin to stop: no new connections or requests, and an end to the open ones within their time; at
+ * once behind a drain. */
 void worker_stop(struct worker *worker);
 /* Ask it something, before worker_end(): that it has answered is told like a change of state. */
 void worker_ask(struct worker *worker, struct worker_ask *ask);

@@ -180,6 +180,8 @@ struct conf {
         unsigned try_timeout_ms;              /* 1600: a backend's time for any answer to a request
                                                  that another one could be asked for (B3) */
         unsigned stop_timeout_ms;             /* open transactions get this long at a stop: 2000 */
+        unsigned drain_spread_s;              /* connections without a call leave in it: 10 */
+        unsigned drain_timeout_s;             /* those with one are waited for so long: 60 */
     } limits;
 
     struct {                 /* OPTIONS to backends (B2) */

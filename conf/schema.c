@@ -300,7 +300,11 @@ static const struct key limit_keys[] = {
     NUMBER("try_timeout_ms", struct loaded, conf.limits.try_timeout_ms, 100, 32000, "milliseconds",
            "1600", "for any answer of a backend, before the request goes to another one"),
     NUMBER("stop_timeout_ms", struct loaded, conf.limits.stop_timeout_ms, 0, 60000, "milliseconds",
-           "2000", "for open transactions when sipward is told to stop"),
+           "2000", "for open transactions at a quick stop (SIGINT)"),
+    NUMBER("drain_spread", struct loaded, conf.limits.drain_spread_s, 0, 86400, "seconds", "10",
+           "in which connections without a call are closed at SIGTERM, in random order"),
+    NUMBER("drain_timeout", struct loaded, conf.limits.drain_timeout_s, 0, 86400, "seconds", "60",
+           "for calls to end at SIGTERM; what is left then is closed"),
     {0}};
 
 static const struct key probe_keys[] = {

@@ -65,6 +65,7 @@ static const struct cause_row rows[CAUSES] = {
     [CAUSE_NOT_SIP] = {"not-sip", CLASS_PROTOCOL, BY_SIPWARD, "not a SIP message"},
     [CAUSE_TLS_BROKEN] = {"tls-broken", CLASS_PROTOCOL, BY_SIPWARD, "TLS error"},
 
+    [CAUSE_DRAINING] = {"draining", CLASS_DRAIN, BY_SIPWARD, "server is draining"},
     [CAUSE_STOPPING] = {"stopping", CLASS_DRAIN, BY_SIPWARD, "server is stopping"},
     [CAUSE_NO_MEMORY] = {"out-of-memory", CLASS_ERROR, BY_SIPWARD, "out of memory"},
     [CAUSE_SYSTEM] = {"system-error", CLASS_ERROR, BY_SIPWARD, "error of the system"},

@@ -158,8 +158,9 @@ void dialog_answered(struct forward *forward, const struct sip_msg *response)
     struct flow *flow = client_flow(forward);
     uint64_t key;
 
-    if (!flow || (forward->method != SIP_INVITE && forward->method != SIP_UPDATE &&
-                  forward->method != SIP_INFO))
+    if (!flow || response->status < 200 ||
+        (forward->method != SIP_INVITE && forward->method != SIP_UPDATE &&
+         forward->method != SIP_INFO))
         return;
     key = key_of(forward, response);
     if (response->status == 481)

@@ -51,6 +51,8 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now);
 
 const char *flow_name(const struct flow *flow); /* "2.17": worker and number */
 unsigned flow_dialogs(const struct flow *flow); /* calls that are answered */
+/* It has a call, or a request from or to it waits for its final response. */
+bool flow_is_busy(const struct flow *flow);
 
 /* What is known of it, for people who ask. */
 struct flow_facts {

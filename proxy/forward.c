@@ -398,6 +398,8 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
     struct forward *forward;
     enum refusal refusal = request_check(proxy, request, reply_to, &extra); /* 16.3 */
 
+    if (!refusal)
+        refusal = drain_check(proxy, request, reply_to, now, &extra);
     if (!refusal) {
         refusal = target_choose(proxy, request, reply_to, now, &target); /* 16.4, 16.5 */
         extra = target.extra.p ? target.extra : extra;

@@ -60,6 +60,10 @@ struct proxy {
     struct token_keys *tokens;
     struct proxy_counters counters;
     bool draining;
+    struct {
+        unsigned spread_ms;
+        uint64_t until; /* of the loop clock */
+    } drain;
 
     struct flow_slot *slots;
     uint32_t slot_count, slot_size, free_slot;
@@ -173,6 +177,12 @@ enum refusal request_print(struct proxy *proxy, struct sip_msg *request, const s
                            const char *id);
 size_t forwards_unanswered(const struct proxy *proxy);
 void forwards_destroy(struct proxy *proxy);
+
+/* ---- drain.c ---- */
+
+/* May this request begin something? `extra` may become header lines for the answer. */
+enum refusal drain_check(struct proxy *proxy, const struct sip_msg *request, const struct hop *from,
+                         uint64_t now, struct str *extra);
 
 /* ---- dialog.c ---- */
 

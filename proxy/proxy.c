@@ -370,11 +370,6 @@ bool proxy_core_waits(const struct proxy *proxy, const struct core_addr *to, str
     return transactions_wait(proxy->transactions, branch, to);
 }
 
-void proxy_drain(struct proxy *proxy)
-{
-    proxy->draining = true;
-}
-
 struct proxy_sizes proxy_sizes(const struct proxy *proxy)
 {
     return (struct proxy_sizes){

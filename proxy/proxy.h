@@ -71,8 +71,10 @@ bool proxy_core_waits(const struct proxy *proxy, const struct core_addr *to, str
 /* Is it the address of a backend, whatever the port and transport (R8)? */
 bool proxy_core_known(const struct proxy *proxy, const struct core_addr *from);
 
-/* Stop taking new requests (503). */
-void proxy_drain(struct proxy *proxy);
+/* Stop taking what is new: requests outside of dialogs get 503 with Retry-After. What is under way
+ * and what is in a dialog goes on. spread_ms: in that time flows that aren't busy will be closed.
+ */
+void proxy_drain(struct proxy *proxy, unsigned spread_ms, uint64_t now);
 /* Requests that still wait for their final response: what a stop gives some time. */
 size_t proxy_unanswered(const struct proxy *proxy);
 

@@ -85,7 +85,7 @@ enum refusal {
 
 /* Indexed by enum refusal. */
 extern const struct refusal_row {
-    const char *rule; /* "R7"; "drain" is none of the wire */
+    const char *rule; /* "R7" */
     int status;
     const char *reason;
 } refusals[REFUSAL_COUNT];

@@ -47,6 +47,10 @@ void streams_accept(struct streams *streams, const struct conf_listener *listene
  * is gone, after some more turns of the loop; a peer that does not take it is cut after a second.
  * Not from inside a call of proxy/. */
 void streams_close(struct streams *streams);
+/* Close them one by one, in random order over spread_ms, properly; one whose flow is busy when it
+ * is no longer. A look closes those whose time has come: to be called now and then. */
+void streams_drain(struct streams *streams, unsigned spread_ms);
+void streams_drain_look(struct streams *streams);
 unsigned streams_count(const struct streams *streams);
 
 /* Connections for people who ask: open ones, those that were flows and ended, and those that ended

@@ -45,6 +45,7 @@ struct stream {
     int events; /* polled for */
     enum state state;
     enum conf_listener_kind kind;
+    uint32_t leaves_ms;      /* a drain: how long after its begin */
     struct preface *preface; /* NULL: not in that state */
     enum transport transport;
     bool unproxied; /* the load balancer itself: a health check */
@@ -85,6 +86,7 @@ struct streams {
     struct stream *scan;   /* where the next slice begins whose `before` is scan_before */
     uint64_t scan_before;  /* 0: nowhere */
     bool closing;
+    uint64_t drain_since;
     char *buffer; /* all connections read into it, one after another */
     size_t buffer_size;
     char alpn[STREAM_ALPN_SIZE]; /* of both protocols */

@@ -702,11 +702,3 @@ def test_stop_closes_connections_properly(lab):
     assert bob.wait_closed() == 1001
     alice.wait_closed()
     assert not alice.ragged and not bob.ragged
-
-
-def test_stop_on_sigint(lab):
-    import signal
-
-    edge, pbx = lab.scripted()
-    lab.registered(edge, pbx, "alice")
-    edge.stop(signal.SIGINT)

@@ -603,7 +603,7 @@ static void step(void)
     case 14: pause(); break;
     default:
         if (what == 255)
-            proxy_drain(world.proxy);
+            proxy_drain(world.proxy, 10000, world.now);
         else if (what == 207)
             core_changes();
         else if (what >= 223)

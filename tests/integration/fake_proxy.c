@@ -77,6 +77,11 @@ void flow_facts(const struct flow *flow, struct flow_facts *out)
                                .messages_in = flow->proxy->messages};
 }
 
+bool flow_is_busy(const struct flow *flow)
+{
+    return flow->proxy->busy == flow;
+}
+
 static void flood(struct flow *flow, unsigned count)
 {
     char message[1001];

@@ -21,6 +21,7 @@ struct flow {
 struct proxy {
     unsigned opened, closed, messages;
     struct flow *last;                          /* opened; NULL when closed */
+    const struct flow *busy;                    /* the one flow that is */
     char reason[128];                           /* of the last that closed */
     char host[64], peer[64], local[64], via[8]; /* of the last that opened */
     int refuse;                                 /* what flow_open() returns */

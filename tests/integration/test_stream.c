@@ -478,6 +478,61 @@ TEST(shutdown_says_close_notify_to_all)
     edge_teardown(&edge);
 }
 
+TEST(drain_waits_for_a_busy_flow)
+{
+    struct client clients[3], half;
+    struct edge edge;
+
+    (void)state;
+    setup(&edge);
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        client_open(&clients[i], &edge, &usual);
+        if (i == 1)
+            edge.proxy.busy = edge.proxy.last;
+    }
+    client_connect(&half, &edge, &plain);
+    UNTIL(&edge, streams_count(edge.streams) == 4);
+    streams_drain(edge.streams, 0);
+    UNTIL(&edge, streams_count(edge.streams) == 1);
+    assert_int_equal(edge.proxy.closed, 2);
+    assert_string_equal(edge.proxy.reason, "server is draining");
+    client_say(&clients[1], "0005\nhello");
+    client_hear(&clients[1], "0005\nhello");
+    streams_drain_look(edge.streams);
+    assert_int_equal(edge.proxy.closed, 2);
+    edge.proxy.busy = NULL;
+    streams_drain_look(edge.streams);
+    assert_int_equal(edge.proxy.closed, 3);
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        assert_int_equal(client_ended(&clients[i]), CLIENT_CLOSED_PROPERLY);
+        client_close(&clients[i]);
+    }
+    UNTIL(&edge, streams_count(edge.streams) == 0);
+    client_close(&half);
+    edge_teardown(&edge);
+}
+
+TEST(drain_takes_its_time)
+{
+    enum { SPREAD_MS = 400 };
+    struct client clients[12];
+    uint64_t started;
+    struct edge edge;
+
+    (void)state;
+    setup(&edge);
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+        client_open(&clients[i], &edge, &usual);
+    started = uv_hrtime();
+    streams_drain(edge.streams, SPREAD_MS);
+    UNTIL(&edge, (streams_drain_look(edge.streams), edge.proxy.closed == ARRAY_LEN(clients)));
+    /* One of twelve is almost certainly none of the first tenth. */
+    assert_true(uv_hrtime() - started > SPREAD_MS / 10 * 1000000U);
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+        client_close(&clients[i]);
+    edge_teardown(&edge);
+}
+
 TEST(peer_that_does_not_take_the_end_is_cut_after_a_second)
 {
     uint64_t started = uv_hrtime();
@@ -840,6 +895,8 @@ int main(void)
         cmocka_unit_test(slow_reader_is_cut_when_its_queue_is_full_over_tcp),
         cmocka_unit_test(close_from_inside_lets_the_answer_out_first),
         cmocka_unit_test(shutdown_says_close_notify_to_all),
+        cmocka_unit_test(drain_waits_for_a_busy_flow),
+        cmocka_unit_test(drain_takes_its_time),
         cmocka_unit_test(peer_that_does_not_take_the_end_is_cut_after_a_second),
         cmocka_unit_test(client_that_ends_is_told_to_the_flow),
         cmocka_unit_test(sending_to_a_client_that_is_gone_closes_it_from_the_loop),

@@ -173,6 +173,8 @@ static void the_seven_lines_load_with_every_default(void **state)
     assert_int_equal(conf->limits.idle_timeout_s, 7200);
     assert_int_equal(conf->limits.try_timeout_ms, 1600);
     assert_int_equal(conf->limits.stop_timeout_ms, 2000);
+    assert_int_equal(conf->limits.drain_spread_s, 10);
+    assert_int_equal(conf->limits.drain_timeout_s, 60);
     assert_int_equal(conf->probe.interval_s, 10);
     assert_int_equal(conf->probe.timeout_s, 2);
     assert_int_equal(conf->probe.down_after, 3);
@@ -255,7 +257,8 @@ static void every_key_arrives_where_it_belongs(void **state)
         "         transactions: 12, transactions_per_connection: 13,\n"
         "         send_queue: 8192, handshake_timeout: 14, upgrade_timeout: 15,\n"
         "         message_timeout: 16, first_message_timeout: 17, idle_timeout: 0,\n"
-        "         stop_timeout_ms: 18, try_timeout_ms: 900}\n"
+        "         stop_timeout_ms: 18, try_timeout_ms: 900,\n"
+        "         drain_spread: 19, drain_timeout: 20}\n"
         "probe: {interval: 0, timeout: 4, down_after: 5, up_after: 6}\n"
         "workers: 128\n"
         "log: json\n"
@@ -361,6 +364,8 @@ static void every_key_arrives_where_it_belongs(void **state)
     assert_int_equal(conf->limits.first_message_timeout_s, 17);
     assert_int_equal(conf->limits.idle_timeout_s, 0);
     assert_int_equal(conf->limits.stop_timeout_ms, 18);
+    assert_int_equal(conf->limits.drain_spread_s, 19);
+    assert_int_equal(conf->limits.drain_timeout_s, 20);
     assert_int_equal(conf->limits.try_timeout_ms, 900);
     assert_int_equal(conf->probe.interval_s, 0);
     assert_int_equal(conf->probe.timeout_s, 4);

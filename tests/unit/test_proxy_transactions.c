@@ -360,20 +360,6 @@ static void what_is_refused_is_within_the_limit_too(void **state) /* X3 refused,
     assert_int_equal(edge.core.count, 1);
 }
 
-static void draining_refuses_what_is_new(void **state)
-{
-    (void)state;
-    char routes[2048];
-
-    call_up(routes);
-    edge_from_client(alice, IN_DIALOG("ACK", "1"), "sip:bob@10.0.0.5:5060", routes);
-    proxy_drain(edge.proxy);
-    edge_from_client(alice, REQUEST("MESSAGE", ""));
-    assert_non_null(strstr(inbox_last(&alice->inbox), "SIP/2.0 503 "));
-    edge_from_client(alice, IN_DIALOG("BYE", "2"), "sip:bob@10.0.0.5:5060", routes);
-    assert_non_null(strstr(inbox_last(&edge.core), "BYE "));
-}
-
 /* ---- towards a client ---- */
 
 static void to_a_flow_nothing_is_sent_twice(void **state) /* T1 to access refused, T5 to access */
@@ -678,7 +664,6 @@ int main(void)
         MASK(one_client_cannot_answer_for_another),
         MASK(a_full_client_is_refused),
         MASK(what_is_refused_is_within_the_limit_too),
-        MASK(draining_refuses_what_is_new),
         MASK(to_a_flow_nothing_is_sent_twice),
         MASK(an_invite_of_the_core_gets_100_at_once),
         MASK(a_call_of_the_core_is_answered_and_acknowledged),

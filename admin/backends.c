@@ -55,6 +55,19 @@ static void change_add(const struct report *report, const struct endpoint *endpo
                               time_json(report, busy_until > report->now ? busy_until : 0));
 }
 
+/* Of requests outside of dialogs, since the start: how many it answered, and in what time. */
+static json_t *responses_json(const struct histogram *times)
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i <= HISTOGRAM_BOUNDS; i++)
+        count += times->buckets[i];
+    if (!count)
+        return json_null();
+    return json_pack("{s:I, s:f}", "count", (json_int_t)count, "mean_seconds",
+                     (double)times->sum_ms / (double)count / 1000.0);
+}
+
 static const char *transport_text(const struct endpoint *endpoint)
 {
     switch (endpoint->addr.kind) {
@@ -79,8 +92,11 @@ static json_t *endpoint_json(const struct report *report, const struct endpoint 
                       (json_int_t)(endpoint->priority >> ENDPOINT_RANK_BITS), "rank",
                       (json_int_t)(endpoint->priority & ((1U << ENDPOINT_RANK_BITS) - 1)), "weight",
                       endpoint->weight, "state", state_text(report, endpoint));
-    if (entry)
-        change_add(report, endpoint, entry);
+    if (!entry)
+        return NULL;
+    change_add(report, endpoint, entry);
+    (void)json_object_set_new(entry, "responses",
+                              responses_json(&report->sum.proxy.backends[endpoint->slot]));
     return entry;
 }
 
@@ -92,10 +108,11 @@ static json_t *unresolved_json(const struct conf_backend *backend)
         [CONF_TRANSPORT_AUTO] = "auto",
     };
 
-    return json_pack("{s:s, s:n, s:s, s:i, s:i, s:i, s:s, s:n, s:s, s:n}", "backend", backend->host,
-                     "address", "transport", transports[backend->transport], "priority",
-                     (int)backend->priority, "rank", 0, "weight", (int)backend->weight, "state",
-                     "unresolved", "since", "reason", "its name has no address yet", "busy_until");
+    return json_pack("{s:s, s:n, s:s, s:i, s:i, s:i, s:s, s:n, s:s, s:n, s:n}", "backend",
+                     backend->host, "address", "transport", transports[backend->transport],
+                     "priority", (int)backend->priority, "rank", 0, "weight", (int)backend->weight,
+                     "state", "unresolved", "since", "reason", "its name has no address yet",
+                     "busy_until", "responses");
 }
 
 static json_t *backends_json(const struct report *report)

@@ -130,7 +130,7 @@ static void entry_ends(unsigned i, const char *end)
     entry = strstr(body, "\"state\"");
     while (i--)
         entry = strstr(entry + 1, "\"state\"");
-    close = strchr(entry, '}');
+    close = strstr(entry, ",\n      \"responses\"");
     *close = '\0';
     for (char *from = entry, *to = entry;; from++) { /* one blank for many */
         if ((*from == ' ' || *from == '\n') && to > entry && to[-1] == ' ')
@@ -148,6 +148,10 @@ static void each_address_of_a_backend_is_an_entry(void **state)
     (void)state;
     view.endpoint_count = 2;
     conf.backend_count = 1;
+    report.sum.proxy.backends[3] = (struct histogram){
+        .buckets = {1, 0, 2, [HISTOGRAM_BOUNDS] = 1},
+          .sum_ms = 500
+    };
     says(backends_print, 200,
          "{\n"
          "  \"backends\": [\n"
@@ -161,7 +165,8 @@ static void each_address_of_a_backend_is_an_entry(void **state)
          "      \"state\": \"unknown\",\n"
          "      \"since\": null,\n"
          "      \"reason\": null,\n"
-         "      \"busy_until\": null\n"
+         "      \"busy_until\": null,\n"
+         "      \"responses\": null\n"
          "    },\n"
          "    {\n"
          "      \"backend\": \"pbx.example.com\",\n"
@@ -173,7 +178,11 @@ static void each_address_of_a_backend_is_an_entry(void **state)
          "      \"state\": \"unknown\",\n"
          "      \"since\": null,\n"
          "      \"reason\": null,\n"
-         "      \"busy_until\": null\n"
+         "      \"busy_until\": null,\n"
+         "      \"responses\": {\n"
+         "        \"count\": 4,\n"
+         "        \"mean_seconds\": 0.125\n"
+         "      }\n"
          "    }\n"
          "  ]\n"
          "}\n");
@@ -185,33 +194,33 @@ static void an_entry_says_since_when_and_why(void **state)
     health_down(&health, 7);
     health_changed(&health, 7, &(struct health_change){NOW - 2678, HEALTH_PROBES_SILENT, 3});
     entry_ends(UDP, "\"state\": \"down\", \"since\": \"2026-11-23T08:24:03.000Z\", "
-                    "\"reason\": \"3 probes without an answer\", \"busy_until\": null ");
+                    "\"reason\": \"3 probes without an answer\", \"busy_until\": null");
     health_changed(&health, 7, &(struct health_change){NOW, HEALTH_REFUSED, ECONNREFUSED});
     entry_ends(UDP, "\"state\": \"down\", \"since\": \"2026-11-23T08:24:05.678Z\", "
-                    "\"reason\": \"Connection refused\", \"busy_until\": null ");
+                    "\"reason\": \"Connection refused\", \"busy_until\": null");
     health_up(&health, 7);
     health_changed(&health, 7, &(struct health_change){NOW, HEALTH_PROBES_ANSWERED, 2});
     entry_ends(UDP, "\"state\": \"up\", \"since\": \"2026-11-23T08:24:05.678Z\", "
-                    "\"reason\": \"2 probes answered\", \"busy_until\": null ");
+                    "\"reason\": \"2 probes answered\", \"busy_until\": null");
 
     health_busy(&health, 5, NOW + 4322);
     health_changed(&health, 5, &(struct health_change){NOW - 678, HEALTH_RETRY_AFTER, 5});
     entry_ends(TCP, "\"state\": \"busy\", \"since\": \"2026-11-23T08:24:05.000Z\", "
                     "\"reason\": \"503, Retry-After: 5\", "
-                    "\"busy_until\": \"2026-11-23T08:24:10.000Z\" ");
+                    "\"busy_until\": \"2026-11-23T08:24:10.000Z\"");
     report.now += 4322; /* and so is over */
     report.wall_ms += 4322;
     entry_ends(TCP, "\"state\": \"unknown\", \"since\": \"2026-11-23T08:24:10.000Z\", "
-                    "\"reason\": null, \"busy_until\": null ");
+                    "\"reason\": null, \"busy_until\": null");
 }
 
 static void what_is_retired_or_has_no_address_is_said(void **state)
 {
     (void)state;
     entry_ends(GONE,
-               "\"state\": \"retired\", \"since\": null, \"reason\": null, \"busy_until\": null ");
+               "\"state\": \"retired\", \"since\": null, \"reason\": null, \"busy_until\": null");
     entry_ends(COUNT, "\"state\": \"unresolved\", \"since\": null, "
-                      "\"reason\": \"its name has no address yet\", \"busy_until\": null ");
+                      "\"reason\": \"its name has no address yet\", \"busy_until\": null");
     report.view = NULL;
     says(backends_print, 200, "{\n  \"backends\": []\n}\n");
 }

@@ -1,4 +1,5 @@
 #include <arpa/inet.h>
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -215,6 +216,38 @@ static void only_a_change_of_health_is_news(void **state) /* B2 */
     assert_false(health_up(&health, 0));
     assert_true(health_usable(&health, 0, NOW));
 }
+static void why_it_changed_is_kept_and_told(void **state) /* B2 */
+{
+    static const struct {
+        struct health_change change;
+        const char *text;
+    } changes[] = {
+        {{NOW, HEALTH_REQUESTS_SILENT, 3},                  "3 requests without an answer"},
+        {{1, HEALTH_PROBES_SILENT, 100},                    "100 probes without an answer"},
+        {{NOW, HEALTH_PROBES_503, 2},                       "2 probes answered 503"       },
+        {{NOW, HEALTH_PROBES_408, 2},                       "2 probes answered 408"       },
+        {{NOW, HEALTH_REFUSED, ECONNREFUSED},               "Connection refused"          },
+        {{UINT64_C(0xffffffffff), HEALTH_RETRY_AFTER, 300}, "503, Retry-After: 300"       },
+        {{NOW, HEALTH_PROBES_ANSWERED, 65535},              "65535 probes answered"       },
+    };
+    struct health_change change = health_change(&health, 6);
+    char text[HEALTH_CHANGE_TEXT];
+
+    (void)state;
+    assert_int_equal(change.at, 0);
+    health_change_text(&change, text);
+    assert_string_equal(text, "");
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        health_changed(&health, 6, &changes[i].change);
+        change = health_change(&health, 6);
+        assert_int_equal(change.at, changes[i].change.at);
+        health_change_text(&change, text);
+        assert_string_equal(text, changes[i].text);
+    }
+    health_forget(&health, 6);
+    assert_int_equal(health_change(&health, 6).at, 0);
+}
+
 static void retry_after_is_the_time_of_the_first_busy_one(void **state) /* B4 */
 {
     (void)state;
@@ -259,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup(the_least_priority_that_is_usable_and_not_tried_goes_first, setup),
         cmocka_unit_test_setup(a_busy_one_is_left_alone_for_its_time, setup),
         cmocka_unit_test_setup(silence_counts_in_a_row, setup),
+        cmocka_unit_test_setup(why_it_changed_is_kept_and_told, setup),
         cmocka_unit_test_setup(only_a_change_of_health_is_news, setup),
         cmocka_unit_test_setup(retry_after_is_the_time_of_the_first_busy_one, setup),
         cmocka_unit_test_setup(both_families_and_ports_are_places_of_their_own, setup),

@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from containers import COMPOSE, FOLDER, Compose, Container, layers, network_prepare, podman
@@ -58,6 +59,8 @@ def test_call_through_a_hardened_container(lab, tls, image):
     root = [line.split() for line in mounts if line.split()[4] == "/"][-1]
     assert "ro" in root[5].split(",")
 
+    health = edge.execute("--healthcheck")
+    assert health.returncode == 0, health.stdout
     checked = edge.execute("check", "/etc/sipward/sipward.yaml")
     assert 'domain: "sip.test" # by SIPWARD_DOMAIN\n' in checked.stdout, checked.stdout
 
@@ -66,12 +69,15 @@ def test_call_through_a_hardened_container(lab, tls, image):
     bob.register()
     of_alice, of_bob = establish(alice, alice.call_with_digest("sip:bob@sip.test"), bob)
 
-    hang_up(of_alice, of_bob)
+    with ThreadPoolExecutor() as beside:
+        stop = beside.submit(podman, "stop", "-t", "30", edge.name)
+        edge.process.wait_output('"event":"draining"')
+        hang_up(of_alice, of_bob)  # the call that runs ends as its ends want it
+        stop.result()
     kamailio.check()
-    podman("stop", "-t", "30", edge.name)
     assert edge.inspect("{{.State.ExitCode}}") == "0"
     lines = [json.loads(line) for line in podman("logs", edge.name).stdout.splitlines()]
-    assert "stopped" in [line["event"] for line in lines]
+    assert "drained" in [line["event"] for line in lines]
 
 
 def test_what_is_missing_is_said():

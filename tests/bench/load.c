@@ -1,14 +1,16 @@
 /* The load generator: SIP clients over TLS or WSS. It is told what to do by lines on standard
  * input, one at a time, and answers each with a JSON line:
  *
- *   connect clients=N [parallel=P] [register=1] [resume=1]   have N clients connected (and
- * registered) run what=register|options|call|mixed (seconds=S | count=N) [rate=R] [parallel=P]
- * [clients=N] closed loop with P requests open, all clients in turn (P: all of them); or R a
- * second, whose times count from when they should have been sent handshake (seconds=S | count=N)
- * [parallel=P] [resume=1]  connect, handshake (and upgrade), RST hold count=N        N more INVITEs
- * that ring     release     all of them are cancelled storm [resume=1] [parallel=P]   all clients
- * are cut off at once, come back and register state               how many connections there are
- *   drop                all connections are closed
+ * - connect clients=N [parallel=P] [register=1] [resume=1]: have N clients connected (registered).
+ * - run what=register|options|call|mixed (seconds=S | count=N) [rate=R] [parallel=P] [clients=N]:
+ *   a closed loop with P requests open, over all clients in turn (P: all of them); or R a second,
+ *   whose times count from when they should have been sent.
+ * - stop: the run that is on ends early; it answers, not this.
+ * - handshake (seconds=S | count=N) [parallel=P] [resume=1]: connect, shake hands (WSS: and
+ *   upgrade), close.
+ * - hold count=N: N more INVITEs that ring. release: all of them are cancelled.
+ * - storm [resume=1] [parallel=P]: all clients are cut off at once, come back and register.
+ * - state: how many connections there are. drop: all are closed.
  *
  * A run with `mistakes` is worth nothing. */
 #include <arpa/inet.h>
@@ -439,9 +441,8 @@ static void late_look(void)
         late(&load.clients[i], now);
     for (unsigned i = 0; i < SHAKERS_MAX; i++)
         late(&load.shakers[i], now);
-    if ((job->kind == JOB_HOLD || job->kind == JOB_RELEASE) && now > job->ended + load.timeout) {
-        mistake(&load.crowd, &load.clients[0], "held calls did not ring, or did not end",
-                (struct text){"", 0});
+    if (job->kind != JOB_NONE && job->kind != JOB_RUN && now > job->ended + 2 * load.timeout) {
+        mistake(&load.crowd, &load.clients[0], "it does not go on", (struct text){"", 0});
         job_print();
     }
 }
@@ -548,7 +549,9 @@ static void command(const char *line)
 {
     enum what what;
 
-    if (load.job.kind != JOB_NONE) {
+    if (strncmp(line, "stop", 4) == 0) {
+        load.job.until = now_ns();
+    } else if (load.job.kind != JOB_NONE) {
         say("busy");
     } else if (strncmp(line, "connect ", 8) == 0) {
         command_connect(line, false);

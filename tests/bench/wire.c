@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -147,6 +148,17 @@ static void upgrade_ask(struct wire *wire)
     write_all(wire, text, (size_t)len);
 }
 
+/* Behind the name of a header, "NAME: "; load balancers write names in lower case. */
+static const char *header_find(const char *p, size_t len, const char *name)
+{
+    size_t size = strlen(name);
+
+    for (const char *end = p + len; p + size <= end; p++)
+        if (strncasecmp(p, name, size) == 0)
+            return p + size;
+    return NULL;
+}
+
 static void accept_of(const char *key, size_t len, char accept[64])
 {
     unsigned char text[128], digest[SHA_DIGEST_LENGTH];
@@ -159,7 +171,6 @@ static void accept_of(const char *key, size_t len, char accept[64])
 
 static long upgrade_read(struct wire *wire, const char *p, size_t len)
 {
-    static const char key_name[] = "Sec-WebSocket-Key: ", accept_name[] = "Sec-WebSocket-Accept: ";
     const char *end = memmem(p, len, "\r\n\r\n", 4), *key, *found;
     char accept[64], answer[256];
     size_t head;
@@ -173,15 +184,15 @@ static long upgrade_read(struct wire *wire, const char *p, size_t len)
         if (memcmp(p, "HTTP/1.1 101 ", 13) != 0 || !found)
             return -1;
     } else {
-        key = memmem(p, head, key_name, strlen(key_name));
+        key = header_find(p, head, "\r\nSec-WebSocket-Key: ");
         if (!key)
             return -1;
-        key += strlen(key_name);
         accept_of(key, strcspn(key, "\r"), accept);
         int size = snprintf(answer, sizeof(answer),
                             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                            "Connection: Upgrade\r\nSec-WebSocket-Protocol: sip\r\n%s%s\r\n\r\n",
-                            accept_name, accept);
+                            "Connection: Upgrade\r\nSec-WebSocket-Protocol: sip\r\n"
+                            "Sec-WebSocket-Accept: %s\r\n\r\n",
+                            accept);
         write_all(wire, answer, (size_t)size);
     }
     wire->state = WIRE_OPEN;

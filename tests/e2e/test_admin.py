@@ -162,6 +162,7 @@ def test_a_hundred_at_once_are_all_answered(edge):
 
 
 def test_who_is_slow_is_hung_up_on_and_holds_up_nobody(edge):
+    assert ask(edge, "/healthz")[0] == 200  # all threads have begun
     before = edge.descriptors()
     start = time.monotonic()
     slow = [socket.create_connection(("127.0.0.1", edge.admin_port), timeout=20) for _ in range(3)]

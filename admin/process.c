@@ -1,8 +1,8 @@
 #include "admin/process.h"
 
 #include <dirent.h>
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -21,42 +21,50 @@ static uint64_t fds_count(void)
 }
 
 /* When the system started, in seconds since 1970. */
-static double boot_seconds(void)
+static uint64_t boot_seconds(void)
 {
+    static const char name[] = "btime ";
     FILE *stat = fopen("/proc/stat", "re");
     char line[256];
     uint64_t seconds = 0;
 
-    while (stat && fgets(line, sizeof(line), stat))
-        if (sscanf(line, "btime %" SCNu64, &seconds) == 1)
-            break;
+    while (stat && !seconds && fgets(line, sizeof(line), stat))
+        if (strncmp(line, name, strlen(name)) == 0)
+            seconds = strtoull(line + strlen(name), NULL, 10);
     if (stat)
         fclose(stat);
-    return (double)seconds;
+    return seconds;
 }
 
-/* proc(5): fields 14 and 15 are CPU time, 22 the start, in ticks; 23 bytes and 24 pages. */
+/* proc(5) counts the fields from 1; the name of the program, in brackets, is the second. */
+static uint64_t stat_field(const char *behind_name, unsigned number)
+{
+    const char *at = behind_name;
+
+    for (unsigned i = 2; at && i < number; i++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
 static void stat_read(struct process *process)
 {
+    enum { USER_TIME = 14, SYSTEM_TIME, START_TIME = 22, VIRTUAL_BYTES, RESIDENT_PAGES };
     FILE *stat = fopen("/proc/self/stat", "re");
-    double tick = 1.0 / (double)sysconf(_SC_CLK_TCK);
-    uint64_t user = 0, system = 0, start = 0, bytes = 0, pages = 0;
+    double ticks = (double)sysconf(_SC_CLK_TCK);
     char line[1024];
-    const char *behind_name;
+    const char *name;
 
     if (!stat)
         return;
-    behind_name = fgets(line, sizeof(line), stat) ? strrchr(line, ')') : NULL;
+    name = fgets(line, sizeof(line), stat) ? strrchr(line, ')') : NULL;
     fclose(stat);
-    if (!behind_name || sscanf(behind_name,
-                               ") %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %" SCNu64 " %" SCNu64
-                               " %*s %*s %*s %*s %*s %*s %" SCNu64 " %" SCNu64 " %" SCNu64,
-                               &user, &system, &start, &bytes, &pages) != 5)
+    if (!name)
         return;
-    process->cpu_seconds = (double)(user + system) * tick;
-    process->start_seconds = boot_seconds() + (double)start * tick;
-    process->virtual_bytes = bytes;
-    process->resident_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    process->cpu_seconds =
+        (double)(stat_field(name, USER_TIME) + stat_field(name, SYSTEM_TIME)) / ticks;
+    process->start_seconds = (double)boot_seconds() + (double)stat_field(name, START_TIME) / ticks;
+    process->virtual_bytes = stat_field(name, VIRTUAL_BYTES);
+    process->resident_bytes = stat_field(name, RESIDENT_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 void process_look(struct process *process)

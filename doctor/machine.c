@@ -139,57 +139,61 @@ static bool name_same(pid_t pid, const char *name)
     return proc_read(pid, "comm", own, sizeof(own)) > 0 && !strcmp(own, name);
 }
 
+/* In a container beside this one things may have the same names. Not visible: then it may be. */
+static bool network_same(pid_t pid)
+{
+    char path[PROC_PATH], own[PROC_PATH], other[PROC_PATH];
+    ssize_t own_len = readlink("/proc/self/ns/net", own, sizeof(own)), len;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+    len = readlink(path, other, sizeof(other));
+    return len < 0 || own_len < 0 || (len == own_len && !memcmp(own, other, (size_t)len));
+}
+
 /* Whether the argument of a process means the file at `path`. Its folder may not be visible to this
- * user: then the name has to do. */
+ * user: then a relative name says nothing. */
 static bool file_same(pid_t pid, const char *argument, const char *path)
 {
-    char link[PROC_PATH], folder[PATH_MAX], named[2 * PATH_MAX], real[PATH_MAX];
-    const char *base = strrchr(path, '/');
-    ssize_t len;
+    char link[PROC_PATH], folder[PATH_MAX] = "", named[2 * PATH_MAX], real[PATH_MAX];
 
-    if (*argument == '/') {
-        (void)snprintf(named, sizeof(named), "%s", argument);
-    } else {
-        (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)pid);
-        len = readlink(link, folder, sizeof(folder) - 1);
-        if (len < 0) {
-            const char *end = strrchr(argument, '/');
-
-            return !strcmp(end ? end + 1 : argument, base ? base + 1 : path);
-        }
-        folder[len] = '\0';
-        (void)snprintf(named, sizeof(named), "%s/%s", folder, argument);
-    }
+    (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)pid);
+    if (*argument != '/' && readlink(link, folder, sizeof(folder) - 1) < 0)
+        return false;
+    (void)snprintf(named, sizeof(named), "%s/%s", folder, argument);
     return realpath(named, real) && !strcmp(real, path);
 }
 
-/* The sipward that runs with this file: "sipward FILE". */
+/* "sipward FILE", and nothing that only looks at it. */
+static bool process_runs(pid_t pid, const char *path)
+{
+    char command[COMMAND_MAX];
+    ssize_t len = proc_read(pid, "cmdline", command, sizeof(command));
+
+    if (len <= 0)
+        return false;
+    for (const char *at = command + strlen(command) + 1; at < command + len; at += strlen(at) + 1) {
+        if (!strcmp(at, "doctor") || !strcmp(at, "check"))
+            return false;
+        if (file_same(pid, at, path))
+            return true;
+    }
+    return false;
+}
+
 static void running_look(struct doctor *doctor)
 {
-    char own[PROGRAM_TEXT], command[COMMAND_MAX], path[PATH_MAX];
+    char own[PROGRAM_TEXT], path[PATH_MAX];
     DIR *proc = opendir("/proc");
     pid_t pid;
 
-    if (!proc)
-        return;
-    if (realpath(doctor->options->path, path) && proc_read(getpid(), "comm", own, sizeof(own)) > 0)
-        while (!doctor->running && (pid = process_next(proc))) {
-            ssize_t len;
-
-            if (pid == getpid() || !name_same(pid, own))
-                continue;
-            len = proc_read(pid, "cmdline", command, sizeof(command));
-            if (len <= 0)
-                continue;
-            for (const char *at = command + strlen(command) + 1; at < command + len;
-                 at += strlen(at) + 1) {
-                if (!strcmp(at, "doctor") || !strcmp(at, "check"))
-                    break;
-                if (file_same(pid, at, path))
-                    doctor->running = pid;
-            }
-        }
-    closedir(proc);
+    if (proc && realpath(doctor->options->path, path) &&
+        proc_read(getpid(), "comm", own, sizeof(own)) > 0)
+        while (!doctor->running && (pid = process_next(proc)))
+            if (pid != getpid() && name_same(pid, own) && network_same(pid) &&
+                process_runs(pid, path))
+                doctor->running = pid;
+    if (proc)
+        closedir(proc);
 }
 
 unsigned long running_descriptors(const struct doctor *doctor)

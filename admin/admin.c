@@ -519,7 +519,7 @@ static bool port_is_same(const union conf_sockaddr *one, const union conf_sockad
 int admin_listen(struct admin *admin, const union conf_sockaddr *address)
 {
     struct listener *listener = NULL;
-    union conf_sockaddr before;
+    union conf_sockaddr before = {{0}};
     int err = 0;
 
     if (address->sa.sa_family)
@@ -541,7 +541,7 @@ int admin_listen(struct admin *admin, const union conf_sockaddr *address)
 
 bool admin_address(const struct admin *admin, char text[ADMIN_ADDRESS_TEXT])
 {
-    union conf_sockaddr address;
+    union conf_sockaddr address = {{0}};
     char host[INET6_ADDRSTRLEN];
 
     if (!sockaddr_of(admin->listener, &address))

@@ -2,8 +2,11 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
+import ctypes
 import http.client
 import json
+import os
 import pathlib
 import random
 import re
@@ -208,6 +211,47 @@ def test_ipv6_and_its_own_words_about_who_can_read(lab):
         assert ask(edge, "/healthz")[0] == 200
         warned = re.search(r"warn\S* +anybody who reaches the admin address can read who is connected address=", edge.log())
         assert bool(warned) == (token is None)
+
+
+@contextlib.contextmanager
+def halted(thread):
+    """One thread of a child stands still, as if it hung."""
+    seize, interrupt, detach, wall = 0x4206, 0x4207, 17, 0x40000000
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    for what in (seize, interrupt):
+        assert libc.ptrace(what, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+    os.waitpid(thread, wall)
+    try:
+        yield
+    finally:
+        assert libc.ptrace(detach, thread, None, None) == 0
+
+
+def test_a_worker_that_hangs_is_named_and_holds_up_no_page(lab):
+    port = net.free_port("127.0.0.1")
+    edge = lab.edge(users=["alice"], more=f"admin: 127.0.0.1:{port}\n")
+    assert ask(edge, "/healthz")[0] == 200
+    named = set()
+    for thread in map(int, os.listdir(f"/proc/{edge.pid}/task")):
+        if thread == edge.pid:
+            continue
+        with halted(thread):
+            status, _, body = ask(edge, "/healthz")
+            if status == 200:
+                continue  # a thread of a library
+            assert status == 503
+            worker = int(re.fullmatch(r"no answer within a second from worker (\d)\n", body).group(1))
+            named.add(worker)
+            with concurrent.futures.ThreadPoolExecutor() as pool:  # a second each
+                said = pool.submit(healthy, edge.file)
+                pages = list(pool.map(lambda path: ask(edge, path), ("/readyz", "/api/backends", "/metrics")))
+                assert [page[0] for page in pages] == [200] * 3
+                assert f'sipward_worker_responding{{worker="{worker}"}} 0' in pages[-1][2]
+                assert said.result() == (1, f"127.0.0.1:{port}: {body}")
+        assert ask(edge, "/healthz")[::2] == (200, "alive\n")
+        assert f'sipward_worker_responding{{worker="{worker}"}} 1' in ask(edge, "/metrics")[2]
+    assert named == {0, 1}
 
 
 def test_there_may_be_none(lab):

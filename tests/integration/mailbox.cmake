@@ -20,10 +20,3 @@ target_include_directories(test_lag PRIVATE ${PROJECT_SOURCE_DIR})
 target_link_libraries(test_lag PRIVATE proxy PkgConfig::UV PkgConfig::CMOCKA)
 add_test(NAME integration/test_lag COMMAND test_lag)
 set_tests_properties(integration/test_lag PROPERTIES LABELS integration TIMEOUT 60)
-
-# Nor are questions to workers, which the test is in the place of.
-add_executable(test_asks integration/test_asks.c ${PROJECT_SOURCE_DIR}/asks.c)
-target_include_directories(test_asks PRIVATE ${PROJECT_SOURCE_DIR})
-target_link_libraries(test_asks PRIVATE admin tls PkgConfig::UV PkgConfig::CMOCKA Threads::Threads)
-add_test(NAME integration/test_asks COMMAND test_asks)
-set_tests_properties(integration/test_asks PROPERTIES LABELS integration TIMEOUT 60)

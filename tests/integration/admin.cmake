@@ -1,0 +1,10 @@
+add_executable(test_admin integration/test_admin.c)
+target_link_libraries(test_admin PRIVATE admin PkgConfig::UV PkgConfig::CMOCKA)
+add_test(NAME integration/test_admin COMMAND test_admin)
+set_tests_properties(integration/test_admin PROPERTIES LABELS integration TIMEOUT 60)
+# Questions to workers, which the test is in the place of.
+add_executable(test_asks integration/test_asks.c ${PROJECT_SOURCE_DIR}/asks.c)
+target_include_directories(test_asks PRIVATE ${PROJECT_SOURCE_DIR})
+target_link_libraries(test_asks PRIVATE admin tls PkgConfig::UV PkgConfig::CMOCKA Threads::Threads)
+add_test(NAME integration/test_asks COMMAND test_asks)
+set_tests_properties(integration/test_asks PROPERTIES LABELS integration TIMEOUT 60)

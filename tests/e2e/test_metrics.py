@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -24,7 +25,6 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 ELSEWHERE = {
     "sipward_mailbox_dropped_total": "integration/test_mailbox.c",
     "sipward_mailbox_waiting": "it is over before anyone can look",
-    "sipward_reloads_total": "nothing reloads yet",
 }
 
 Sample = collections.namedtuple("Sample", "name labels value")
@@ -330,6 +330,19 @@ def test_when_the_certificate_ends(lab):
     text = subprocess.run(["openssl", "x509", "-enddate", "-noout", "-in", chain], capture_output=True, text=True, check=True).stdout
     ends = ssl.cert_time_to_seconds(text.strip().split("=", 1)[1])
     shows(edge, "sipward_certificate_expiry_timestamp_seconds", ends, certificate=str(chain))
+
+
+def test_reloads_by_what_came_of_them(lab):
+    edge = lab.edge(users=["alice"])
+    watch = Watch(edge)
+    edge.process.signal(signal.SIGHUP)
+    told = edge.process.wait_output("SIGHUP: this version|configuration reloaded")[-1]
+    if told.startswith("SIGHUP"):
+        pytest.skip("this version reads its file at start only")
+    watch.rose("sipward_reloads_total", what="configuration", result="done")
+    edge.file.write_text("domain: [\n")
+    edge.process.signal(signal.SIGHUP)
+    watch.rose("sipward_reloads_total", what="configuration", result="refused")
 
 
 def test_a_stop_is_shown(lab):

@@ -60,7 +60,8 @@ def ports():
 def test_two_softphones_call_each_other(lab, ca):  # S1 to S4
     quickstart = Quickstart(lab, lab.folder("dev"), "--domain", "sip.test", *ports())
     alice, bob = (
-        Baresip(lab, quickstart.tls_port, user, ca, password=quickstart.passwords[user])
+        Baresip(lab, quickstart.tls_port, user, ca, password=quickstart.passwords[user],
+                trust=quickstart.ca)
         for user in ("alice", "bob")
     )
     alice.wait_registered()

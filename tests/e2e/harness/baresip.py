@@ -53,8 +53,9 @@ def modules():
 
 
 class Baresip:
-    def __init__(self, lab, port, user, ca, password=None, interval=120, dtls=False):
-        """`dtls`: DTLS-SRTP, without which it refuses what a browser offers. No ICE: that finds no
+    def __init__(self, lab, port, user, ca, password=None, interval=120, dtls=False, trust=None):
+        """`ca` signs its certificate, and the edge's too, or `trust` has done that: versions above 1.0
+        look. `dtls`: DTLS-SRTP, without which it refuses what a browser offers. No ICE: that finds no
         address where there is only loopback."""
         self.user, self.control = user, net.free_port()
         folder = lab.folder(f"baresip-{user}-conf")
@@ -65,7 +66,7 @@ class Baresip:
             (DTLS if dtls else "")
             + CONFIG.format(
                 certificate=folder / "both.pem",
-                ca=ca.file,
+                ca=(trust or ca).file,
                 tone=media.tone(folder / "tone.wav"),
                 rtp=self.rtp,
                 rtp_last=self.rtp + 9,

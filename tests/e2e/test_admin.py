@@ -256,7 +256,7 @@ def test_a_worker_that_hangs_is_named_and_holds_up_no_page(lab):
 
 def test_there_may_be_none(lab):
     edge = lab.edge(users=["alice"], more="admin: no\n")
-    assert "admin" not in edge.log()
+    assert "admin listening" not in edge.log() and "admin side" not in edge.log()
     code, said = healthy(edge.file)
     assert code == 2 and re.search(r"sipward\.yaml:\d+: admin: no: nobody can be asked", said)
 

@@ -22,7 +22,7 @@ struct ask {
     uint64_t due;           /* of the loop clock */
     atomic_uint references; /* the list's, and one for each worker that is not through */
     void *question;
-    unsigned count;
+    unsigned first, count; /* workers that are asked */
     struct slot slots[];
 };
 
@@ -58,16 +58,17 @@ static void slot_answer(struct worker_ask *asked, struct worker *worker)
     ask_unref(slot->of);
 }
 
-static struct ask *ask_create(const struct asks *asks, const struct ask_kind *kind,
+static struct ask *ask_create(unsigned first, unsigned count, const struct ask_kind *kind,
                               const void *question)
 {
-    struct ask *ask = calloc(1, sizeof(*ask) + asks->count * sizeof(ask->slots[0]));
+    struct ask *ask = calloc(1, sizeof(*ask) + count * sizeof(ask->slots[0]));
     bool complete = true;
 
     if (!ask)
         return NULL;
     ask->kind = kind;
-    ask->count = asks->count;
+    ask->first = first;
+    ask->count = count;
     atomic_init(&ask->references, 1);
     ask->question = malloc(kind->question_size + 1); /* some have none */
     if (ask->question && kind->question_size)
@@ -90,14 +91,14 @@ static struct ask *ask_create(const struct asks *asks, const struct ask_kind *ki
 static void first_done(struct asks *asks)
 {
     struct ask *ask = asks->first;
-    struct answers answers = {.count = ask->count};
+    struct answers answers = {.count = asks->count};
 
     asks->first = ask->next;
     if (!asks->first)
         asks->last = &asks->first;
     for (unsigned i = 0; i < ask->count; i++)
         if (atomic_load(&ask->slots[i].answered))
-            answers.of[i] = ask->slots[i].answer;
+            answers.of[ask->first + i] = ask->slots[i].answer;
     ask->done(ask->context, &answers);
     ask_unref(ask);
 }
@@ -128,10 +129,10 @@ void asks_look(struct asks *asks)
         uv_timer_stop(&asks->timer);
 }
 
-int ask_all(struct asks *asks, const struct ask_kind *kind, const void *question, asks_done done,
-            void *context)
+static int ask_some(struct asks *asks, unsigned first, unsigned count, const struct ask_kind *kind,
+                    const void *question, asks_done done, void *context)
 {
-    struct ask *ask = ask_create(asks, kind, question);
+    struct ask *ask = ask_create(first, count, kind, question);
 
     if (!ask)
         return -ENOMEM;
@@ -142,10 +143,27 @@ int ask_all(struct asks *asks, const struct ask_kind *kind, const void *question
     asks->last = &ask->next;
     atomic_fetch_add(&ask->references, ask->count);
     for (unsigned i = 0; i < ask->count; i++)
-        worker_ask(asks->workers[i], &ask->slots[i].ask);
+        worker_ask(asks->workers[first + i], &ask->slots[i].ask);
     if (asks->first == ask)
         uv_timer_start(&asks->timer, due, ANSWER_MS, 0);
     return 0;
+}
+
+int ask_all(struct asks *asks, const struct ask_kind *kind, const void *question, asks_done done,
+            void *context)
+{
+    return ask_some(asks, 0, asks->count, kind, question, done, context);
+}
+
+int ask_one(struct asks *asks, unsigned worker, const struct ask_kind *kind, const void *question,
+            asks_done done, void *context)
+{
+    return ask_some(asks, worker, 1, kind, question, done, context);
+}
+
+unsigned asks_count(const struct asks *asks)
+{
+    return asks->count;
 }
 
 int asks_open(uv_loop_t *loop, struct worker *const *workers, unsigned count, struct asks **out)

@@ -1,4 +1,4 @@
-/* Questions to all workers: each answers on its own thread, and the main thread goes on when all
+/* Questions to workers: each answers on its own thread, and the main thread goes on when all
  * have, or after a second with what there is.
  *
  * Ownership: question and answers are copied and kept until the last worker is through with them,
@@ -34,6 +34,10 @@ int asks_open(uv_loop_t *loop, struct worker *const *workers, unsigned count, st
 /* `kind` is static. -ENOMEM: nothing was asked. done() never comes from inside. */
 int ask_all(struct asks *asks, const struct ask_kind *kind, const void *question, asks_done done,
             void *context);
+/* The same to one of them; answers->of[worker] is the only one that can be there. */
+int ask_one(struct asks *asks, unsigned worker, const struct ask_kind *kind, const void *question,
+            asks_done done, void *context);
+unsigned asks_count(const struct asks *asks); /* of workers */
 void asks_look(struct asks *asks);
 /* What is open is done with the answers of now; no worker is asked any more. The loop must run once
  * more. A NULL *asks is fine. */

@@ -8,6 +8,7 @@
 #include "admin/backends.h"
 #include "admin/health.h"
 #include "admin/metrics.h"
+#include "flows.h"
 #include "proxy/log.h"
 
 struct pages {
@@ -46,6 +47,20 @@ static void report_get(void *context, struct admin_request *request)
         admin_answer_text(request, 503, "no memory");
 }
 
+static void flows_get(void *context, struct admin_request *request)
+{
+    const struct pages *pages = context;
+
+    flows_list(pages->options.asks, request);
+}
+
+static void flow_get(void *context, struct admin_request *request)
+{
+    const struct pages *pages = context;
+
+    flows_show(pages->options.asks, request);
+}
+
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 
@@ -57,6 +72,9 @@ static const struct admin_page table[] = {
      readyz_print},
     {"/api/backends", "the backends and how they are (JSON)", false, report_get, JSON,
      backends_print},
+    {"/api/flows", "who is connected; with ?state=closed who was, and why not any more (JSON)", false,
+     flows_get, NULL, NULL},
+    {"/api/flows/", NULL, false, flow_get, NULL, NULL},
 };
 /* clang-format on */
 

@@ -53,11 +53,6 @@ struct server {
     struct worker_totals totals;
 };
 
-static const char *const kinds[] = {
-    [CONF_TLS] = "tls", [CONF_WSS] = "wss",         [CONF_TCP] = "tcp",
-    [CONF_WS] = "ws",   [CONF_TLS_WSS] = "tls+wss", [CONF_TCP_WS] = "tcp+ws",
-};
-
 static const char *const transports[] = {
     [CONF_TRANSPORT_UDP] = "udp",
     [CONF_TRANSPORT_TCP] = "tcp",
@@ -144,8 +139,8 @@ static int listeners_probe(const struct conf *conf)
             continue;
         listener_text(listener, text);
         fprintf(stderr, "%s:%d: listen: %s %s: %s%s%s\n", conf->path, listener->line,
-                kinds[listener->kind], text, strerror(-err), *listener_remedy(err) ? ": " : "",
-                listener_remedy(err));
+                conf_listener_kind_name(listener->kind), text, strerror(-err),
+                *listener_remedy(err) ? ": " : "", listener_remedy(err));
         failed = -1;
     }
     return failed;
@@ -587,9 +582,10 @@ static void log_start(const struct server *server)
               LOG_NUMBER("connections-max", server->shared.connections_max));
     for (unsigned i = 0; i < server->conf->listener_count; i++) {
         listener_text(&server->conf->listeners[i], text);
-        log_event(LOG_INFO, "listening",
-                  LOG_TEXT("kind", str_of(kinds[server->conf->listeners[i].kind])),
-                  LOG_TEXT("address", str_of(text)));
+        log_event(
+            LOG_INFO, "listening",
+            LOG_TEXT("kind", str_of(conf_listener_kind_name(server->conf->listeners[i].kind))),
+            LOG_TEXT("address", str_of(text)));
     }
     log_core(server);
     pages_log(server->pages, server->conf);

@@ -737,6 +737,11 @@ void worker_view_set(struct worker *worker, const struct core_view *view)
     uv_async_send(&worker->control);
 }
 
+struct streams *worker_streams(const struct worker *worker)
+{
+    return worker->streams;
+}
+
 struct mailbox *worker_mailbox(const struct worker *worker)
 {
     return worker->mailbox;

@@ -19,6 +19,7 @@
 #include "tls/certificate.h"
 
 struct worker;
+struct streams;
 
 /* What all workers have in common. Immutable while they run, but for what is atomic. */
 struct worker_shared {
@@ -70,6 +71,7 @@ void worker_stop(struct worker *worker);
 void worker_ask(struct worker *worker, struct worker_ask *ask);
 /* On the worker's thread: its totals of this moment. */
 void worker_totals(const struct worker *worker, struct worker_totals *totals);
+struct streams *worker_streams(const struct worker *worker); /* on its thread */
 void worker_end(struct worker *worker); /* of an idle one, or one that never ran */
 enum worker_state worker_state(const struct worker *worker);
 /* The core side has changed: told to the worker's loop, which takes a reference of its own. */

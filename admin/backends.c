@@ -1,25 +1,15 @@
 #include "admin/backends.h"
 
-#include <time.h>
+#include "admin/json.h"
 
-#include <jansson.h>
-
-enum { FINE = 200, FAILED = 500, TIME_TEXT = 32 };
+enum { FINE = 200, FAILED = 500 };
 
 /* A moment of the loop clock as RFC 3339 has it, or null. */
 static json_t *time_json(const struct report *report, uint64_t at)
 {
     int64_t ms = report->wall_ms + (int64_t)(at - report->now);
-    time_t seconds = (time_t)(ms / 1000);
-    char text[TIME_TEXT];
-    struct tm utc;
-    size_t len;
 
-    if (!at || !gmtime_r(&seconds, &utc))
-        return json_null();
-    len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
-    (void)snprintf(text + len, sizeof(text) - len, ".%03dZ", (int)(ms % 1000));
-    return json_string(text);
+    return at ? json_time(ms) : json_null();
 }
 
 static const char *state_text(const struct report *report, const struct endpoint *endpoint)

@@ -215,6 +215,7 @@ void conf_unref(const struct conf **conf); /* *conf becomes NULL; a NULL *conf i
 bool conf_network_has(const struct conf_network *network, const struct sockaddr *address);
 /* How a message about a line begins: "FILE:LINE: ", or "VARIABLE: " for what that gave. */
 void conf_place_print(const char *path, int line, FILE *out);
+const char *conf_listener_kind_name(enum conf_listener_kind kind); /* as the file has it: "tls" */
 /* What the file and the defaults came to, for `sipward check`: no secrets. */
 void conf_print(const struct conf *conf, FILE *out);
 /* Every key with its default and one line of help, from the schema: for the documents' test. */

@@ -542,3 +542,13 @@ bool conf_header_value_valid(const char *text)
 {
     return conf_text_valid(text) && text[0] != ' ' && text[strlen(text) - 1] != ' ';
 }
+
+const char *conf_listener_kind_name(enum conf_listener_kind kind)
+{
+    static const char *const names[] = {
+        [CONF_TLS] = "tls", [CONF_WSS] = "wss",         [CONF_TCP] = "tcp",
+        [CONF_WS] = "ws",   [CONF_TLS_WSS] = "tls+wss", [CONF_TCP_WS] = "tcp+ws",
+    };
+
+    return names[kind];
+}

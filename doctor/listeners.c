@@ -5,11 +5,6 @@
 #include "doctor/internal.h"
 #include "tls/listener.h"
 
-static const char *const kinds[] = {
-    [CONF_TLS] = "tls", [CONF_WSS] = "wss",         [CONF_TCP] = "tcp",
-    [CONF_WS] = "ws",   [CONF_TLS_WSS] = "tls+wss", [CONF_TCP_WS] = "tcp+ws",
-};
-
 bool listener_has_tls(const struct conf_listener *listener)
 {
     return listener->kind == CONF_TLS || listener->kind == CONF_WSS ||
@@ -44,7 +39,7 @@ static void listener_text(const struct conf_listener *listener, char *text, size
         (void)snprintf(at, sizeof(at), "%u", listener_port_of(listener));
     else
         core_addr_text(&addr, at);
-    (void)snprintf(text, size, "%s %s", kinds[listener->kind], at);
+    (void)snprintf(text, size, "%s %s", conf_listener_kind_name(listener->kind), at);
 }
 
 static void port_failed(struct doctor *doctor, const struct conf_listener *listener, int err,

@@ -252,7 +252,9 @@ ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t 
         case FRAME_MORE: return (ssize_t)(done + frame.taken);
         case FRAME_IGNORE: break;
         case FRAME_PING: (void)flow->transport->send(flow->conn, STR("\r\n")); break;
-        case FRAME_BROKEN: refuse_frame(flow, bytes + done + frame.start, &frame); return -EPROTO;
+        case FRAME_BROKEN:
+            refuse_frame(flow, bytes + done + frame.start, &frame);
+            return frame.refusal == REFUSE_TOO_LARGE ? -EMSGSIZE : -EPROTO;
         case FRAME_MESSAGE:
             if (receive(proxy, &from, bytes + done + frame.start, frame.len, SIP_STREAM, now))
                 return -EPROTO;

@@ -46,8 +46,9 @@ void proxy_destroy(struct proxy **proxy); /* every flow must be closed before */
 void proxy_view_set(struct proxy *proxy, const struct core_view *view);
 
 /* Bytes of a stream (TLS, TCP), from the beginning of what was not yet taken. Returns how many were
- * taken: drop those, keep the rest, and call again with more. -EPROTO: framing is lost; what could
- * be answered was: close the connection (F3, F6). `scanned` is the connection's cursor: 0 at start,
+ * taken: drop those, keep the rest, and call again with more. -EPROTO, or -EMSGSIZE for a message
+ * that is too large: framing is lost; what could be answered was: close the connection (F3, F6).
+ * `scanned` is the connection's cursor: 0 at start,
  * then left alone. */
 ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t *scanned,
                              uint64_t now);

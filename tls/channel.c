@@ -113,8 +113,6 @@ static int tls_result(struct channel *channel, int result)
     default: break;
     }
     channel->broken = true;
-    channel->alert = alert.number;
-    channel->alert_sent = alert.sent;
     reason = ERR_peek_error(); /* the first: the cause */
     last = ERR_peek_last_error();
     ERR_clear_error();
@@ -126,6 +124,8 @@ static int tls_result(struct channel *channel, int result)
         return system_error(channel, ERR_GET_REASON(reason));
     if (kind == SSL_ERROR_SYSCALL && !reason)
         return error ? system_error(channel, error) : 0;
+    channel->alert = alert.number;
+    channel->alert_sent = alert.sent;
     if (ERR_GET_LIB(last) == ERR_LIB_SSL &&
         ERR_GET_REASON(last) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
         channel->error = certificates_refusal(channel->ssl);

@@ -24,7 +24,8 @@ struct stream_protocol {
     /* The connection is ready for bytes. -ENOMEM. */
     int (*open)(void *context, struct stream *stream, void **conn);
     /* Bytes, from the beginning of what was not yet taken. Returns how many are taken: the rest
-     * comes again with more behind it. Negative: framing is lost, the stream ends. */
+     * comes again with more behind it. -EMSGSIZE, or another negative value: a message is too
+     * large, framing is lost; the stream ends. */
     ssize_t (*receive)(void *conn, char *bytes, size_t len);
     /* When to call expire(), which then ends the stream or moves this on. UINT64_MAX: never. */
     uint64_t (*deadline)(const void *conn);

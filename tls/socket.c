@@ -4,6 +4,7 @@
 #include <linux/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 void socket_unmap(union conf_sockaddr *address)
 {
@@ -37,23 +38,27 @@ socklen_t socket_len(const struct sockaddr *address)
                                           : sizeof(struct sockaddr_in);
 }
 
-/* States of a connection whose peer's FIN has come, which the system counts as a byte;
- * netinet/tcp.h has their names, but not the numbers below. */
-enum { PEER_ENDED = 8, BOTH_ENDED = 9 };
+int64_t wall_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 bool socket_numbers(int fd, struct socket_numbers *out)
 {
+    enum { CLOSE = 7, CLOSE_WAIT = 8, LAST_ACK = 9 }; /* netinet/tcp.h has no bytes_received */
     struct tcp_info info = {0};
     socklen_t len = sizeof(info);
-
-    bool ended;
 
     *out = (struct socket_numbers){0};
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
         return false;
-    ended = info.tcpi_state == PEER_ENDED || info.tcpi_state == BOTH_ENDED;
-    out->bytes_in = info.tcpi_bytes_received - (ended ? 1 : 0);
+    out->bytes_in = info.tcpi_bytes_received;
     out->bytes_out = info.tcpi_bytes_sent - info.tcpi_bytes_retrans;
+    out->ended = info.tcpi_state == CLOSE_WAIT || info.tcpi_state == LAST_ACK;
+    out->gone = info.tcpi_state == CLOSE;
     out->idle_ms = info.tcpi_last_data_recv;
     out->rtt_us = info.tcpi_rtt;
     out->retransmits = info.tcpi_total_retrans;

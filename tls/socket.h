@@ -17,9 +17,12 @@ socklen_t socket_len(const struct sockaddr *address);
 
 /* What the system counts of a TCP connection. */
 struct socket_numbers {
-    uint64_t bytes_in, bytes_out; /* of payload, none of it twice */
+    uint64_t bytes_in, bytes_out; /* of payload, none of it twice; in: and 1 for FIN */
+    bool ended;                   /* FIN has come */
+    bool gone;                    /* after a RST or an error; FIN may have come before */
     uint32_t idle_ms;             /* since something came; since it was accepted */
     uint32_t rtt_us, retransmits;
 };
 
+int64_t wall_ms(void);                                   /* milliseconds since 1970 */
 bool socket_numbers(int fd, struct socket_numbers *out); /* false: it can't be told; all 0 */

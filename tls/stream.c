@@ -74,7 +74,7 @@ static void all_add(struct streams *streams, struct stream *stream)
     streams->all = stream;
     streams->count++;
     stream->number = ++streams->numbers;
-    stream->opened = uv_now(streams->options.loop);
+    stream->opened = wall_ms();
 }
 
 /* What protocols ask ------------------------------------------------------------------------- */

@@ -316,9 +316,15 @@ void stream_broken(struct stream *stream)
 {
     char reason[STREAM_REASON_SIZE];
     enum cause cause;
+    int err;
 
     if (stream->state == STREAM_CLOSING) {
         stream_gone(stream);
+        return;
+    }
+    err = stream->state == STREAM_HANDSHAKE ? channel_handshake(&stream->channel) : 0;
+    if (err && err != -EAGAIN) { /* a client's alert, which came before its RST */
+        stream_failed(stream, err);
         return;
     }
     cause = stream_error(stream, channel_socket_error(&stream->channel), reason);

@@ -1,7 +1,6 @@
 /* What is told of connections, and the memory of those that ended. */
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 #include "proxy/registered.h"
@@ -12,6 +11,8 @@
 enum {
     TEXT_MAX = 1536 + REGISTERED_MAX * (REGISTERED_AOR_MAX + 1),
     LOOKED_AT_MAX = 2048, /* in one slice */
+    NS_PER_MS = 1000000,
+    NS_PER_S = 1000000000,
 };
 
 /* Facts that are being gathered; copied when their size is known. */
@@ -47,13 +48,12 @@ static struct facts *draft_copy(const struct draft *draft)
 }
 
 /* A time of the loop clock. */
-static int64_t wall(const struct streams *streams, uint64_t at)
+static int64_t wall(uint64_t at)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 -
-           (int64_t)(uv_now(streams->options.loop) - at);
+    return (now.tv_sec * NS_PER_S + now.tv_nsec - (int64_t)uv_hrtime()) / NS_PER_MS + (int64_t)at;
 }
 
 /* ---- one connection ---- */
@@ -79,7 +79,7 @@ static void draft_tls(struct draft *draft, const struct stream *stream)
 
     if (name)
         draft->facts.server_name = text_add(draft, name, strnlen(name, CLIENT_NAME_SIZE));
-    if (!SSL_is_init_finished(ssl))
+    if (stream->state == STREAM_HANDSHAKE || stream->state == STREAM_PREFACE)
         return;
     draft->facts.tls_version = SSL_get_version(ssl);
     draft->facts.cipher = SSL_get_cipher_name(ssl);
@@ -113,8 +113,7 @@ static void draft_aors(struct draft *draft, const struct registered *one, uint64
 
 static void draft_flow(struct draft *draft, const struct stream *stream)
 {
-    const struct streams *streams = stream->streams;
-    bool pings = stream->protocol == streams->options.websocket;
+    bool pings = stream->protocol == stream->streams->options.websocket;
     struct facts *facts = &draft->facts;
     struct flow_facts flow;
 
@@ -129,20 +128,22 @@ static void draft_flow(struct draft *draft, const struct stream *stream)
     if (flow.answered_at) {
         facts->status = flow.status;
         facts->method = flow.method;
-        facts->answered = wall(streams, flow.answered_at);
+        facts->answered = wall(flow.answered_at);
     }
     if (flow.host)
         facts->host = text_add(draft, flow.host, strlen(flow.host));
     draft_aors(draft, flow.registered, stream_now(stream));
 }
 
-static void draft_make(struct draft *draft, const struct stream *stream)
+/* ended: the peer has, before all else. */
+static void draft_make(struct draft *draft, const struct stream *stream, bool ended)
 {
-    const struct streams *streams = stream->streams;
     struct socket_numbers numbers;
-    uint64_t now = stream_now(stream);
+    int64_t heard;
 
     (void)socket_numbers(stream->channel.fd, &numbers);
+    heard = wall_ms() - numbers.idle_ms;
+    numbers.bytes_in -= numbers.ended || (ended && numbers.gone) ? 1 : 0;
     draft->facts = (struct facts){
         .number = stream->number,
         .state = state_name(stream),
@@ -150,8 +151,8 @@ static void draft_make(struct draft *draft, const struct stream *stream)
         .peer = stream->peer,
         .local = stream->local,
         .bound = stream->proxied ? stream->proxied->bound : stream->local,
-        .since = wall(streams, stream->opened),
-        .heard = wall(streams, now - numbers.idle_ms),
+        .since = stream->opened,
+        .heard = heard > stream->opened ? heard : stream->opened,
         .bytes_in = numbers.bytes_in,
         .bytes_out = numbers.bytes_out,
         .rtt_us = numbers.rtt_us,
@@ -176,7 +177,7 @@ static void draft_end(struct draft *draft, const struct stream *stream, enum cau
     const struct channel *channel = &stream->channel;
 
     draft->facts.state = "closed";
-    draft->facts.closed.at = wall(stream->streams, stream_now(stream));
+    draft->facts.closed.at = wall(stream_now(stream));
     draft->facts.closed.cause = cause;
     draft->facts.closed.websocket_code = stream->websocket_code;
     draft->facts.closed.websocket_sent = stream->websocket_sent;
@@ -203,7 +204,7 @@ void stream_remember(struct stream *stream, enum cause cause, const char *reason
 
     if (stream->unproxied) /* a load balancer that looks whether we are there, every few seconds */
         return;
-    draft_make(&draft, stream);
+    draft_make(&draft, stream, cause == CAUSE_CLIENT_CLOSED || cause == CAUSE_HANDSHAKE_CLOSED);
     draft_end(&draft, stream, cause, reason);
     remember(stream->flow ? &streams->closed : &streams->failed, &draft);
 }
@@ -222,7 +223,7 @@ void streams_refused(struct streams *streams, const struct conf_listener *listen
     memcpy(&draft.facts.local, local, socket_len(local));
     draft.facts.bound = draft.facts.local;
     draft.facts.since = draft.facts.heard = draft.facts.closed.at =
-        wall(streams, uv_now(streams->options.loop));
+        wall(uv_now(streams->options.loop));
     draft.facts.closed.cause = cause;
     draft.facts.reason = text_add(&draft, words, strlen(words));
     remember(&streams->failed, &draft);
@@ -292,7 +293,7 @@ static void slice_open(struct streams *streams, const struct streams_question *q
         out->next = stream->number;
         if (!stream_fits(stream, &question->filter))
             continue;
-        draft_make(&draft, stream);
+        draft_make(&draft, stream, false);
         out->found[out->count] = draft_copy(&draft);
         if (!out->found[out->count])
             break;
@@ -340,7 +341,7 @@ struct facts *streams_find(struct streams *streams, uint64_t number)
     struct draft draft;
 
     if (stream && stream->number == number && stream->state < STREAM_CLOSING) {
-        draft_make(&draft, stream);
+        draft_make(&draft, stream, false);
         return draft_copy(&draft);
     }
     facts = history_find(&streams->closed, number);

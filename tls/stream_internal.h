@@ -60,7 +60,7 @@ struct stream {
 
     struct timer timer; /* never after the deadline: events move that, only firing looks */
     uint64_t since;     /* of the state */
-    uint64_t opened;
+    int64_t opened;     /* milliseconds since 1970 */
 
     char *partial; /* bytes that the protocol has not taken; NULL: none */
     size_t partial_len, partial_size;

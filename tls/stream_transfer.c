@@ -117,7 +117,7 @@ static bool stream_take(struct stream *stream, char *bytes, size_t len, enum cau
     if (stream_ending(stream))
         return true; /* the loop ends it */
     if (taken < 0) {
-        *cause = CAUSE_FRAMING;
+        *cause = taken == -EMSGSIZE ? CAUSE_MESSAGE_TOO_LARGE : CAUSE_FRAMING;
         return false;
     }
     assert((size_t)taken <= len);

@@ -74,7 +74,7 @@ def main():
     for turn in range(settings.rounds):
         print(f"round {turn + 1} of {settings.rounds}", flush=True)
         for name in wanted:
-            only = measures.MEASURES[name][2]
+            only = measures.MEASURES[name][1]
             if turn and name in exact:
                 continue
             for kind in kinds:

@@ -410,6 +410,29 @@ static void finish(struct client *client)
     client->crowd->finished(client);
 }
 
+/* To an earlier INVITE of this client: UDP behind the edge loses some, so they come again. A 2xx
+ * wants another ACK (RFC 3261 13.2.2.4). */
+static bool is_repeated(const struct client *client, struct text branch)
+{
+    char id[ID_LEN + 1];
+
+    id_make(id, 'i', client, 0);
+    return branch.len == 8 + ID_LEN && memcmp(branch.p + 8, id, ID_LEN - 8) == 0 &&
+           !id_in(branch, 8, client->pending.id);
+}
+
+static void repeated(struct client *client, const struct sip *response)
+{
+    char id[ID_LEN + 1];
+
+    client->crowd->counts.repeated++;
+    if (response->status < 200 || !client->dialog ||
+        !id_in(response->call_id, 0, client->pending.dialog))
+        return;
+    id_make(id, 'a', client, client->sequence++);
+    dialog_send(client, "ACK", id, 1);
+}
+
 static void response(struct client *client, const struct sip *response)
 {
     struct counts *counts = &client->crowd->counts;
@@ -418,6 +441,10 @@ static void response(struct client *client, const struct sip *response)
 
     if (branch.len == 8 + ID_LEN && branch.p[8] == 'h') {
         held_response(client, response, branch);
+        return;
+    }
+    if (is_repeated(client, branch) && response->status < 300) {
+        repeated(client, response);
         return;
     }
     wrong = response_wrong(client, response);

@@ -40,6 +40,7 @@ struct counts {
     uint64_t calls;
     uint64_t called, acked;  /* by the clients that were called */
     uint64_t ringing, ended; /* of those held */
+    uint64_t repeated;       /* responses to an INVITE that had its 2xx: somebody sent it twice */
     uint64_t mistakes;
     char mistake[256]; /* the first one */
 };

@@ -364,7 +364,7 @@ static void job_print(void)
     uint64_t requests = 0;
     const char *comma = "";
 
-    if (counts->called != counts->acked)
+    if (counts->acked < counts->called)
         mistake(&load.crowd, &load.clients[0], "an ACK did not come", (struct text){"", 0});
     for (unsigned i = 0; i < REQUEST_KINDS; i++)
         requests += counts->times[i].count;
@@ -377,6 +377,7 @@ static void job_print(void)
     printf(",\"per_second\":%.1f,\"calls\":%llu,\"failures\":%llu,\"resumed\":%llu",
            seconds > 0 ? (double)job->done / seconds : 0, (unsigned long long)counts->calls,
            (unsigned long long)job->failures, (unsigned long long)job->resumed);
+    printf(",\"repeated\":%llu", (unsigned long long)counts->repeated);
     printf(",\"generator_cpu\":%.3f,\"mistakes\":%llu,\"mistake\":\"", cpu_seconds() - job->cpu,
            (unsigned long long)counts->mistakes);
     for (const char *p = counts->mistake; *p; p++)

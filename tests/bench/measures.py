@@ -13,7 +13,7 @@ import rig
 from rig import Invalid, Load
 from servers import Sipward
 
-MEASURES = {}  # name: (function, per transport, wants of a server)
+MEASURES = {}  # name: (function, for which servers)
 TIMER_K = 6  # seconds after which what a request left behind is gone (RFC 3261 17.1.2.2)
 
 
@@ -72,9 +72,9 @@ class Place:
         return Load(kind, server.ports[kind], log, self.load_cores, nice)
 
 
-def measure(per_kind=True, only=lambda cls: True):
+def measure(only=lambda cls: True):
     def keep(function):
-        MEASURES[function.__name__.replace("_", "-")] = (function, per_kind, only)
+        MEASURES[function.__name__.replace("_", "-")] = (function, only)
         return function
 
     return keep
@@ -113,11 +113,6 @@ def cpu_of(server, load, command):
     return said, server.cpu() - before
 
 
-def check_generator(said):
-    """A generator that has no time left measures itself."""
-    return said["generator_cpu"] / said["seconds"] if said["seconds"] else 0
-
-
 # ---- load, latency, connections
 
 
@@ -130,10 +125,13 @@ def load(place, cls, kind, notes):
             parallel = settings.calls_open if what == "call" else settings.clients
             command = f"run what={what} parallel={parallel} seconds="
             generator.ask(f"{command}{settings.seconds / 5}")
+            backends = server.backends_cpu()
             said, cpu = cpu_of(server, generator, f"{command}{settings.seconds}")
+            load_cpu = said["generator_cpu"] + server.backends_cpu() - backends
             notes.add(f"cpu {what}", cls.name, kind, cpu / said["done"] * 1e6)
             notes.add(f"saturated {what}", cls.name, kind, said["per_second"])
-            notes.add("generator busy", cls.name, kind, check_generator(said))
+            notes.add("load busy", cls.name, kind, load_cpu / said["seconds"] * 100)
+            notes.add("server busy", cls.name, kind, cpu / said["seconds"] * 100)
 
 
 @measure()
@@ -248,7 +246,7 @@ def instructions(place, cls, kind, notes):
     """Of user space, by callgrind: the difference of two runs."""
     few, many = place.settings.counted
     for what in [w for w in cls.whats if w != "mixed"]:
-        scale = 10 if what == "call" else 1 # a call is many messages
+        scale = 10 if what == "call" else 1  # a call is many messages
         short = callgrind_run(place, cls, kind, what, few // scale)
         long = callgrind_run(place, cls, kind, what, many // scale)
         requests = many // scale - few // scale
@@ -359,10 +357,10 @@ def workers(place, cls, kind, notes):
     each = {}
     for count in (1, 2):
         cores = place.server_cores | (place.load_cores if count == 2 else set())
-        with Loaded(place, cls, kind, settings.clients, workers=count, cores=cores) as (server, load_):
-            load_.ask(f"run what=register seconds={settings.seconds / 5}")
+        with Loaded(place, cls, kind, settings.clients, workers=count, cores=cores) as (server, generator):
+            generator.ask(f"run what=register seconds={settings.seconds / 5}")
             before = server.counts()
-            said, cpu = cpu_of(server, load_, f"run what=register seconds={settings.seconds}")
+            said, cpu = cpu_of(server, generator, f"run what=register seconds={settings.seconds}")
             moved = {name: n - before.get(name, 0) for name, n in server.counts().items()}
         each[count] = cpu / said["done"]
         notes.add(f"workers cpu {count}", cls.name, kind, each[count] * 1e6)

@@ -44,7 +44,8 @@ ROWS = [
     ("instructions call", "user instructions per call", 0),
     ("system calls one", "system calls per REGISTER, one at a time", 2),
     ("system calls many", "system calls per REGISTER, 100 at a time", 2),
-    ("generator busy", "the load generator's own use of its core", 2),
+    ("server busy", "use of the server's core while saturated (%)", 0),
+    ("load busy", "use of the core of load generator and stand-in PBX (%)", 0),
 ]
 STORM = [
     ("storm clients", "clients cut off at once", 0),
@@ -62,7 +63,7 @@ WORKERS = [
     ("workers handed 2", "messages handed over between threads, of 100 requests", 0),
 ]
 HOW = """The server has one core ({server}), the load generator and the stand-in PBX have the other ({load}). Each
-figure is the median of {rounds} rounds (lowest to highest), in which the servers take turns and are started
+figure is the median of {rounds} (lowest to highest), in which the servers take turns and are started
 afresh for each measurement. CPU time is that of all processes of the server, user and system, from
 `/proc`. TLS 1.3, ECDSA P-256, one ticket where the server lets us say so. {clients} clients; saturated: each has
 a request open all the time (calls: {calls} at once); the fixed rate is {rate} requests a second, and times
@@ -166,7 +167,7 @@ def text(notes, place, names, kinds, command, plots=()):
              ("Command", f"`{command}`")]
     how = HOW.format(
         server=",".join(map(str, place.server_cores)), load=",".join(map(str, place.load_cores)),
-        rounds=settings.rounds, clients=settings.clients, calls=settings.calls_open,
+        rounds=f"{settings.rounds} rounds" if settings.rounds > 1 else "one round", clients=settings.clients, calls=settings.calls_open,
         rate=f"{settings.rate:,}",
     )
     parts = ["# What sipward costs, beside others\n",

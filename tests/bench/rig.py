@@ -94,6 +94,10 @@ class Process:
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
+        try:  # what is left of its group, which it alone began
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         for pipe in (self.child.stdin, self.child.stdout):
             if pipe:
                 pipe.close()

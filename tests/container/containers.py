@@ -28,9 +28,9 @@ def podman(*words, check=True, timeout=60):
 
 
 def network_prepare():
-    """What podman knows of networks is known in this one alone. Ports under 1024 need no capability here,
-    as in a network that Docker makes."""
-    for folder in ("/run/containers", "/run/netns"):
+    """What podman knows of running containers and networks is known here alone. Ports under 1024 need no
+    capability, as in a network that Docker makes."""
+    for folder in ("/run/containers", "/run/libpod", "/run/netns", "/dev/shm"):
         os.makedirs(folder, exist_ok=True)
         net.mount("tmpfs", folder, "tmpfs", 0)
     net.write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")

@@ -93,6 +93,6 @@ class Linphone:
         self.wait(r"to \[LinphoneRegistrationOk\]")
 
     def quit(self):
-        """Leave politely: unregisters."""
+        """Leave politely: unregisters. The program of Debian 13 then hangs, with nothing left to do."""
         self.say("quit")
-        self.process.wait(20)
+        self.wait(r"stack \[\w+\] destroyed")

@@ -56,6 +56,12 @@ static int64_t wall(uint64_t at)
     return (now.tv_sec * NS_PER_S + now.tv_nsec - (int64_t)uv_hrtime()) / NS_PER_MS + (int64_t)at;
 }
 
+/* Clocks of several kinds differ by some milliseconds. */
+static int64_t not_before(int64_t at, int64_t start)
+{
+    return at > start ? at : start;
+}
+
 /* ---- one connection ---- */
 
 static const char *state_name(const struct stream *stream)
@@ -128,7 +134,7 @@ static void draft_flow(struct draft *draft, const struct stream *stream)
     if (flow.answered_at) {
         facts->status = flow.status;
         facts->method = flow.method;
-        facts->answered = wall(flow.answered_at);
+        facts->answered = not_before(wall(flow.answered_at), stream->opened);
     }
     if (flow.host)
         facts->host = text_add(draft, flow.host, strlen(flow.host));
@@ -152,7 +158,7 @@ static void draft_make(struct draft *draft, const struct stream *stream, bool en
         .local = stream->local,
         .bound = stream->proxied ? stream->proxied->bound : stream->local,
         .since = stream->opened,
-        .heard = heard > stream->opened ? heard : stream->opened,
+        .heard = not_before(heard, stream->opened),
         .bytes_in = numbers.bytes_in,
         .bytes_out = numbers.bytes_out,
         .rtt_us = numbers.rtt_us,
@@ -177,7 +183,7 @@ static void draft_end(struct draft *draft, const struct stream *stream, enum cau
     const struct channel *channel = &stream->channel;
 
     draft->facts.state = "closed";
-    draft->facts.closed.at = wall(stream_now(stream));
+    draft->facts.closed.at = wall_ms();
     draft->facts.closed.cause = cause;
     draft->facts.closed.websocket_code = stream->websocket_code;
     draft->facts.closed.websocket_sent = stream->websocket_sent;
@@ -222,8 +228,7 @@ void streams_refused(struct streams *streams, const struct conf_listener *listen
     memcpy(&draft.facts.peer, peer, socket_len(peer));
     memcpy(&draft.facts.local, local, socket_len(local));
     draft.facts.bound = draft.facts.local;
-    draft.facts.since = draft.facts.heard = draft.facts.closed.at =
-        wall(uv_now(streams->options.loop));
+    draft.facts.since = draft.facts.heard = draft.facts.closed.at = wall_ms();
     draft.facts.closed.cause = cause;
     draft.facts.reason = text_add(&draft, words, strlen(words));
     remember(&streams->failed, &draft);

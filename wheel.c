@@ -1,10 +1,23 @@
 #include "wheel.h"
 
+static void run(struct wheel *wheel)
+{
+    timers_run(wheel->timers, uv_now(wheel->timer.loop));
+}
+
 static void turn(uv_timer_t *timer)
 {
-    struct wheel *wheel = timer->data;
+    run(timer->data);
+}
 
-    timers_run(wheel->timers, uv_now(timer->loop));
+/* What the events of this turn made due at once, or what fell due meanwhile: else the loop would
+ * ask for events once more without waiting. */
+static void look(uv_check_t *check)
+{
+    struct wheel *wheel = check->data;
+
+    if (timers_next(wheel->timers) <= uv_now(check->loop))
+        run(wheel);
 }
 
 /* Whatever this turn of the loop started or stopped is known by now. */
@@ -13,6 +26,9 @@ static void set(uv_prepare_t *prepare)
     struct wheel *wheel = prepare->data;
     uint64_t next = timers_next(wheel->timers), now = uv_now(prepare->loop);
 
+    if (next == wheel->next && uv_is_active((uv_handle_t *)&wheel->timer))
+        return;
+    wheel->next = next;
     if (next == UINT64_MAX)
         uv_timer_stop(&wheel->timer);
     else
@@ -27,11 +43,12 @@ int wheel_open(uv_loop_t *loop, struct wheel *wheel)
     err = timers_create(uv_now(loop), &wheel->timers);
     if (err)
         return err;
-    uv_timer_init(loop, &wheel->timer); /* these three can't fail */
+    uv_timer_init(loop, &wheel->timer); /* these can't fail */
     uv_prepare_init(loop, &wheel->prepare);
-    wheel->timer.data = wheel;
-    wheel->prepare.data = wheel;
+    uv_check_init(loop, &wheel->check);
+    wheel->timer.data = wheel->prepare.data = wheel->check.data = wheel;
     uv_prepare_start(&wheel->prepare, set);
+    uv_check_start(&wheel->check, look);
     return 0;
 }
 
@@ -41,5 +58,6 @@ void wheel_close(struct wheel *wheel)
         return;
     uv_close((uv_handle_t *)&wheel->timer, NULL);
     uv_close((uv_handle_t *)&wheel->prepare, NULL);
+    uv_close((uv_handle_t *)&wheel->check, NULL);
     timers_destroy(&wheel->timers);
 }

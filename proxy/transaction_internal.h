@@ -12,6 +12,7 @@
 enum {
     CLIENT_SLOTS_MAX = 1 << 24, /* six hex digits in the branch */
     NO_SLOT = UINT32_MAX,
+    RANDOM_COUNT = 256, /* asked of the system at a time: two for a request */
 };
 
 /* Where a client transaction stands in the table: what its branch names. The generation tells it
@@ -38,7 +39,7 @@ struct transactions {
     struct sip_msg msg; /* a message to be looked at, or to be answered */
 
     uint8_t secret[XXH3_SECRET_SIZE_MIN]; /* of the hash: against flooding with collisions */
-    uint64_t random[16];
+    uint64_t random[RANDOM_COUNT];
     unsigned random_left;
 };
 

@@ -248,8 +248,13 @@ static const struct {
 
 /* Open addressing, filled before main() and only read from then on. A slot holds a row and one. */
 enum { SLOTS = 512 };
-static uint8_t slots[SLOTS], row_of_compact[256], row_of_id[HEADER_ID_COUNT];
-static_assert(ARRAY_LEN(rows) < UINT8_MAX, "a slot is a byte");
+static uint8_t slots[SLOTS], row_of_compact[256], row_of_id[HEADER_ID_MAX + 1];
+static_assert(HEADER_ID_COUNT + ARRAY_LEN(rows) <= HEADER_ID_MAX, "a slot and an id are a byte");
+
+static enum header_id id_of(unsigned row)
+{
+    return rows[row].id != HEADER_OTHER ? rows[row].id : (enum header_id)(HEADER_ID_COUNT + row);
+}
 
 static unsigned slot_of(struct str name)
 {
@@ -269,8 +274,7 @@ __attribute__((constructor)) static void slots_fill(void)
             slot = (slot + 1) % SLOTS;
         slots[slot] = (uint8_t)(i + 1);
         row_of_compact[(unsigned char)rows[i].compact] = (uint8_t)(i + 1);
-        if (rows[i].id != HEADER_OTHER)
-            row_of_id[rows[i].id] = (uint8_t)(i + 1);
+        row_of_id[id_of(i)] = (uint8_t)(i + 1);
     }
     row_of_compact[0] = 0;
 }
@@ -300,7 +304,7 @@ struct str header_canonical(struct str name, enum header_id *id)
 {
     const struct row *row = row_find(name);
 
-    *id = row ? row->id : HEADER_OTHER;
+    *id = row ? id_of((unsigned)(row - rows)) : HEADER_OTHER;
     return row ? row->name : name;
 }
 

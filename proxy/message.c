@@ -14,17 +14,26 @@ struct scan {
     struct sip_msg *msg;
     bool peer_2543;
     bool via_read, cseq_read;
-    bool repair;   /* of the header that will be added next */
-    uint64_t seen; /* one bit for each header_id */
+    bool repair; /* of the header that will be added next */
     uint64_t content_length;
 };
-
-static_assert(HEADER_ID_COUNT <= 64, "scan.seen has a bit for each");
 
 static void refuse(struct scan *scan, enum refusal refusal)
 {
     if (!scan->msg->refusal)
         scan->msg->refusal = refusal;
+}
+
+/* ---- which headers there are ---- */
+
+static void mark(struct sip_msg *msg, enum header_id id)
+{
+    msg->present[id / 64] |= UINT64_C(1) << id % 64;
+}
+
+static bool marked(const struct sip_msg *msg, enum header_id id)
+{
+    return msg->present[id / 64] >> id % 64 & 1;
 }
 
 /* ---- lines ---- */
@@ -284,7 +293,7 @@ static bool via_clear(struct scan *scan, struct str value)
         !text_host_port_cut(via.sent_by, &host, &port))
         return false;
     scan->repair = via.untidy;
-    if (scan->seen & UINT64_C(1) << HEADER_VIA)
+    if (marked(scan->msg, HEADER_VIA))
         return true;
     if (!branch_read(via.params, &scan->msg->top_branch))
         return false;
@@ -297,7 +306,7 @@ static bool via_clear(struct scan *scan, struct str value)
 static bool contact_clear(struct scan *scan, struct str value)
 {
     struct text_addr addr;
-    bool again = scan->seen & UINT64_C(1) << HEADER_CONTACT;
+    bool again = marked(scan->msg, HEADER_CONTACT);
 
     if (str_eq(value, STR("*")))
         return !again;
@@ -330,6 +339,7 @@ static void header_add(struct scan *scan, enum header_id id, struct str name, st
 {
     struct sip_msg *msg = scan->msg;
 
+    mark(msg, id);
     if (msg->header_count == SIP_HEADERS_MAX) {
         refuse(scan, REFUSE_HEADERS_MANY);
         return;
@@ -356,39 +366,32 @@ static void list_add(struct scan *scan, enum header_id id, struct str name, stru
             refuse(scan, bad[id]);
             return;
         }
-        scan->seen |= UINT64_C(1) << id;
         header_add(scan, id, name, value);
     }
 }
 
 /* May stand once (V3), and what the scan wants of it. */
 static const struct {
-    enum header_id id;
     enum refusal twice;
     void (*read)(struct scan *scan, struct str value);
-} singles[] = {
-    {HEADER_FROM,           REFUSE_FROM_TWICE,           from_read          },
-    {HEADER_TO,             REFUSE_TO_TWICE,             to_read            },
-    {HEADER_CALL_ID,        REFUSE_CALL_ID_TWICE,        call_id_read       },
-    {HEADER_CSEQ,           REFUSE_CSEQ_TWICE,           cseq_read          },
-    {HEADER_MAX_FORWARDS,   REFUSE_MAX_FORWARDS_TWICE,   NULL               },
-    {HEADER_MAX_BREADTH,    REFUSE_MAX_BREADTH_TWICE,    NULL               },
-    {HEADER_CONTENT_LENGTH, REFUSE_CONTENT_LENGTH_TWICE, content_length_read},
+} singles[HEADER_ID_COUNT] = {
+    [HEADER_FROM] = {REFUSE_FROM_TWICE,           from_read          },
+    [HEADER_TO] = {REFUSE_TO_TWICE,             to_read            },
+    [HEADER_CALL_ID] = {REFUSE_CALL_ID_TWICE,        call_id_read       },
+    [HEADER_CSEQ] = {REFUSE_CSEQ_TWICE,           cseq_read          },
+    [HEADER_MAX_FORWARDS] = {REFUSE_MAX_FORWARDS_TWICE,   NULL               },
+    [HEADER_MAX_BREADTH] = {REFUSE_MAX_BREADTH_TWICE,    NULL               },
+    [HEADER_CONTENT_LENGTH] = {REFUSE_CONTENT_LENGTH_TWICE, content_length_read},
 };
 
 static void single_add(struct scan *scan, enum header_id id, struct str name, struct str value)
 {
-    for (size_t i = 0; i < ARRAY_LEN(singles); i++) {
-        if (singles[i].id != id)
-            continue;
-        if (scan->seen & UINT64_C(1) << id) {
-            refuse(scan, singles[i].twice);
-            return;
-        }
-        scan->seen |= UINT64_C(1) << id;
-        if (singles[i].read)
-            singles[i].read(scan, value);
+    if (singles[id].twice && marked(scan->msg, id)) {
+        refuse(scan, singles[id].twice);
+        return;
     }
+    if (singles[id].read)
+        singles[id].read(scan, value);
     header_add(scan, id, name, value);
 }
 
@@ -419,13 +422,16 @@ static void header_line(struct scan *scan, struct str line)
     }
 
     switch (id) {
-    case HEADER_OTHER: header_add(scan, id, name, value); break;
     case HEADER_VIA:
     case HEADER_ROUTE:
     case HEADER_RECORD_ROUTE:
     case HEADER_PATH:
     case HEADER_CONTACT: list_add(scan, id, name, value); break;
-    default: single_add(scan, id, name, value);
+    default:
+        if (id < HEADER_ID_COUNT)
+            single_add(scan, id, name, value);
+        else
+            header_add(scan, id, name, value);
     }
 }
 
@@ -460,7 +466,7 @@ static void mandatory_check(struct scan *scan)
     };
 
     for (size_t i = 0; i < ARRAY_LEN(mandatory); i++)
-        if (!(scan->seen & UINT64_C(1) << mandatory[i].id))
+        if (!marked(scan->msg, mandatory[i].id))
             refuse(scan, mandatory[i].missing);
     /* sip_response() stands in for an unreadable From or To: a branch is what answers match by. */
     scan->msg->readable = scan->via_read && scan->cseq_read && scan->msg->call_id.p;
@@ -505,7 +511,7 @@ bool sip_answerable(const struct sip_msg *msg)
 
 int sip_find(const struct sip_msg *msg, enum header_id id, unsigned from)
 {
-    for (unsigned i = from; i < msg->header_count; i++)
+    for (unsigned i = from; marked(msg, id) && i < msg->header_count; i++)
         if (msg->headers[i].id == id)
             return (int)i;
     return -1;
@@ -516,10 +522,9 @@ int sip_find_name(const struct sip_msg *msg, struct str name, unsigned from)
     enum header_id id;
 
     name = header_canonical(name, &id);
-    for (unsigned i = from; i < msg->header_count; i++)
-        if (msg->headers[i].id == id &&
-            (id != HEADER_OTHER || str_eq_nocase(msg->headers[i].name, name)))
-            return (int)i;
+    for (int i = sip_find(msg, id, from); i >= 0; i = sip_find(msg, id, (unsigned)i + 1))
+        if (id != HEADER_OTHER || str_eq_nocase(msg->headers[i].name, name))
+            return i;
     return -1;
 }
 
@@ -538,6 +543,17 @@ void sip_drop(struct sip_msg *msg, unsigned index)
             (msg->header_count - index) * sizeof(msg->headers[0]));
 }
 
+void sip_headers_set(struct sip_msg *msg, const struct sip_header *headers, unsigned count)
+{
+    assert(count <= SIP_HEADERS_MAX);
+    memset(msg->present, 0, sizeof(msg->present));
+    for (unsigned i = 0; i < count; i++) {
+        msg->headers[i] = headers[i];
+        mark(msg, headers[i].id);
+    }
+    msg->header_count = count;
+}
+
 static int insert(struct sip_msg *msg, unsigned index, struct sip_header header)
 {
     assert(index <= msg->header_count);
@@ -547,6 +563,7 @@ static int insert(struct sip_msg *msg, unsigned index, struct sip_header header)
             (msg->header_count - index) * sizeof(msg->headers[0]));
     msg->headers[index] = header;
     msg->header_count++;
+    mark(msg, header.id);
     return 0;
 }
 

@@ -42,8 +42,9 @@ enum sip_method {
     SIP_METHODS,
 };
 
-/* Headers that the proxy has to know; others are HEADER_OTHER. The table in header.c has the
- * spelling of the IANA registry for these and all other registered ones, and compact forms. */
+/* Headers that the proxy has to know. The table in header.c has the spelling of the IANA registry
+ * for these and all other registered ones, and compact forms. A registered one without a name here
+ * has a number from HEADER_ID_COUNT on; one that is not registered is HEADER_OTHER. */
 enum header_id {
     HEADER_OTHER,
     HEADER_VIA,
@@ -74,6 +75,7 @@ enum header_id {
     HEADER_CONTENT_TYPE,
     HEADER_CONTENT_LENGTH,
     HEADER_ID_COUNT,
+    HEADER_ID_MAX = 255,
 };
 
 struct sip_header {
@@ -103,6 +105,7 @@ struct sip_msg {
     bool readable;        /* Via, Call-ID and CSeq are: for sip_answerable() */
     enum refusal refusal; /* why the scan refuses */
 
+    uint64_t present[(HEADER_ID_MAX + 1) / 64]; /* no bit of an id: no header of it */
     unsigned header_count;
     struct sip_header headers[SIP_HEADERS_MAX];
 };
@@ -131,6 +134,8 @@ int sip_find(const struct sip_msg *msg, enum header_id id, unsigned from);
 int sip_find_name(const struct sip_msg *msg, struct str name, unsigned from);
 struct str sip_value(const struct sip_msg *msg, enum header_id id); /* first; p NULL: none */
 void sip_drop(struct sip_msg *msg, unsigned index);                 /* later ones move up */
+/* Those of another message in place of its own. */
+void sip_headers_set(struct sip_msg *msg, const struct sip_header *headers, unsigned count);
 /* Put a header before index (header_count: last). -ENOSPC: the message is full. */
 int sip_insert(struct sip_msg *msg, unsigned index, enum header_id id, struct str value);
 int sip_insert_name(struct sip_msg *msg, unsigned index, struct str name, struct str value);
@@ -141,7 +146,7 @@ int sip_push(struct sip_msg *msg, enum header_id id, struct str value);
 bool sip_has_token(const struct sip_msg *msg, enum header_id id, struct str token);
 
 struct str header_name(enum header_id id);
-/* The registry's spelling of a name or compact form; unknown: the name itself. */
+/* The registry's spelling of a name or compact form, and its id; unknown: the name itself. */
 struct str header_canonical(struct str name, enum header_id *id);
 enum sip_method sip_method_of(struct str name);      /* case-sensitive, RFC 3261 7.1 */
 const char *sip_method_name(enum sip_method method); /* SIP_OTHER: "other" */

@@ -419,9 +419,8 @@ void server_transaction_reply(struct server_transaction *server, int status, con
         .method_name = server->method_name,
         .to_tag = server->to_tag,
         .cseq = server->cseq,
-        .header_count = server->header_count,
     };
-    memcpy(request->headers, server->headers, server->header_count * sizeof(server->headers[0]));
+    sip_headers_set(request, server->headers, server->header_count);
     buf_reset(out);
     sip_response(request, status, reason, str_of(server->tag), extra, out);
     if (!out->overflow)

@@ -645,6 +645,12 @@ static void every_known_header_has_its_registered_name(void **state) /* N1 */
         CHECK_STR("itself", header_canonical(name, &id), name);
         CHECK_INT(name.p, id, known);
     }
+    header_canonical(STR("p-asserted-identity"),
+                     &id); /* registered, though the proxy has no name for it */
+    assert_true(id >= HEADER_ID_COUNT && id <= HEADER_ID_MAX);
+    CHECK_STR("its name", header_name(id), STR("P-Asserted-Identity"));
+    header_canonical(STR("X-Own"), &id);
+    assert_int_equal(id, HEADER_OTHER);
     assert_int_equal(sip_method_of(STR("INVITE")), SIP_INVITE);
     assert_int_equal(sip_method_of(STR("invite")), SIP_OTHER);
     assert_string_equal(sip_reason(404), "Not Found");

@@ -207,7 +207,7 @@ def test_what_is_refused_by_which_rule(lab):  # M1 to core refused, M2 to access
     alice.expect(513)
     watch.rose("sipward_requests_rejected_total", rule="F6", code="513")
     watch.rose("sipward_messages_oversize_total")
-    watch.rose("sipward_connections_closed_total", transport="tls", reason="broken-framing")
+    watch.rose("sipward_connections_closed_total", transport="tls", reason="message-too-large")
 
 
 def test_forged_tokens_and_flows_that_are_gone(lab):  # R7 refused

@@ -104,8 +104,10 @@ struct conf_header_rule { /* N6 */
 };
 
 struct conf {
-    atomic_uint shared; /* references beyond the first */
-    char *path;         /* of the file */
+    atomic_uint shared;       /* references beyond the first */
+    unsigned connections_max; /* what limits.connections comes to on this machine: for who runs it
+                                 to fill in; 0: no limit is known */
+    char *path;               /* of the file */
     char *domain;   /* SIP domain, and the name in Via and Record-Route towards clients that did not
                        ask for another one in the certificate. An IPv6 address is in its
                        shortest form, without brackets */
@@ -212,10 +214,22 @@ int conf_load(const char *path, FILE *errors, struct conf **out);
 void conf_free(struct conf **conf); /* the reference of conf_load(); a NULL *conf is fine */
 const struct conf *conf_ref(const struct conf *conf);
 void conf_unref(const struct conf **conf); /* *conf becomes NULL; a NULL *conf is fine */
+/* Which of its backends is at the same place by the same transport; which of its listeners is at
+ * the same address. -1: none. */
+int conf_backend_at(const struct conf *conf, const struct conf_backend *backend);
+int conf_listener_at(const struct conf *conf, const struct conf_listener *listener);
 bool conf_network_has(const struct conf_network *network, const struct sockaddr *address);
 /* How a message about a line begins: "FILE:LINE: ", or "VARIABLE: " for what that gave. */
 void conf_place_print(const char *path, int line, FILE *out);
 const char *conf_listener_kind_name(enum conf_listener_kind kind); /* as the file has it: "tls" */
+/* What can't change while it runs becomes what it is in `running`: `workers`, which must be filled
+ * in, and `core`. Those that were different are named on `out`: "core, workers". -ENOMEM. */
+int conf_keep(struct conf *conf, const struct conf *running, FILE *out);
+/* Has this key of the file's, or the mapping, the same value in both? */
+bool conf_same(const struct conf *one, const struct conf *two, const char *key);
+/* The keys that have not: "listen, limits.connections", or "limits" where many of them have not.
+ * false: all are the same. */
+bool conf_changes_print(const struct conf *before, const struct conf *after, FILE *out);
 /* What the file and the defaults came to, for `sipward check`: no secrets. */
 void conf_print(const struct conf *conf, FILE *out);
 /* Every key with its default and one line of help, from the schema: for the documents' test. */

@@ -92,6 +92,25 @@ bool conf_sockaddr_eq(const union conf_sockaddr *one, const union conf_sockaddr 
            !memcmp(&one->in6.sin6_addr, &two->in6.sin6_addr, sizeof(one->in6.sin6_addr));
 }
 
+int conf_backend_at(const struct conf *conf, const struct conf_backend *backend)
+{
+    for (unsigned i = 0; i < conf->backend_count; i++)
+        if (conf->backends[i].transport == backend->transport &&
+            conf->backends[i].port == backend->port &&
+            strcasecmp(conf->backends[i].host, backend->host) == 0)
+            return (int)i;
+    return -1;
+}
+
+int conf_listener_at(const struct conf *conf, const struct conf_listener *listener)
+{
+    for (unsigned i = 0; i < conf->listener_count; i++)
+        if (conf->listeners[i].any == listener->any &&
+            conf_sockaddr_eq(&conf->listeners[i].address, &listener->address))
+            return (int)i;
+    return -1;
+}
+
 /* HOST, HOST:PORT, [v6] or [v6]:PORT. `port` stays as it is where none is given. */
 static int host_port_split(const char *text, char host[CONF_HOST_SIZE], uint16_t *port)
 {

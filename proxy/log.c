@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,8 +14,8 @@ enum {
     RESERVE = 32,    /* for what closes a line that was cut */
 };
 
-static enum log_level log_level = LOG_INFO;
-static bool log_json;
+static _Atomic enum log_level log_level = LOG_INFO;
+static atomic_bool log_json;
 
 static const char *const level_names[] = {
     [LOG_ERROR] = "error",
@@ -28,6 +29,7 @@ struct line {
     char *p;
     size_t len, max;
     bool cut;
+    bool json; /* for all of it, whatever log_open() is told meanwhile */
 };
 
 static void add(struct line *line, struct str s)
@@ -111,7 +113,7 @@ static size_t add_char(struct line *line, struct str s, bool quoted)
     size_t len = utf8_next(s, &code);
 
     if (!len) {
-        if (log_json) { /* JSON has no bytes, only characters */
+        if (line->json) { /* JSON has no bytes, only characters */
             add(line, STR("\\ufffd"));
         } else {
             snprintf(escape, sizeof(escape), "\\x%02x", (unsigned char)s.p[0]);
@@ -213,7 +215,7 @@ static void add_shown(struct line *line, struct str s, bool quoted)
 
 static void add_value(struct line *line, struct str s)
 {
-    bool quoted = log_json || !plain(s);
+    bool quoted = line->json || !plain(s);
     bool shortened = s.len > VALUE_MAX;
     size_t begin = line->len;
 
@@ -238,9 +240,9 @@ static void add_field(struct line *line, const struct log_field *field)
     size_t begin = line->len;
     char number[24];
 
-    add(line, log_json ? STR(",\"") : STR(" "));
+    add(line, line->json ? STR(",\"") : STR(" "));
     add(line, str_of(field->key));
-    add(line, log_json ? STR("\":") : STR("="));
+    add(line, line->json ? STR("\":") : STR("="));
     if (field->kind == LOG_FIELD_INT) {
         snprintf(number, sizeof(number), "%" PRId64, field->number);
         add(line, str_of(number));
@@ -265,15 +267,15 @@ static void line_begin(struct line *line, enum log_level level, const char *what
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     snprintf(head, sizeof(head),
-             log_json ? "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\","
-                      : "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %-5s ",
+             line->json ? "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\","
+                        : "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %-5s ",
              utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
              now.tv_nsec / 1000000, level_names[level]);
     add(line, str_of(head));
-    if (log_json)
+    if (line->json)
         add(line, STR("\"event\":\""));
-    add_text(line, str_of(what), log_json);
-    if (log_json)
+    add_text(line, str_of(what), line->json);
+    if (line->json)
         add_end(line, STR("\""));
 }
 
@@ -293,7 +295,7 @@ static void line_write(struct line *line)
 
 static void line_end(struct line *line)
 {
-    if (log_json)
+    if (line->json)
         add_end(line, line->cut ? STR(",\"cut\":true}\n") : STR("}\n"));
     else
         add_end(line, line->cut ? STR(" …\n") : STR("\n"));
@@ -314,7 +316,7 @@ bool log_enabled(enum log_level level)
 void log_write(enum log_level level, const char *what, const struct log_field *fields)
 {
     char bytes[EVENT_LINE_MAX];
-    struct line line = {.p = bytes, .max = sizeof(bytes)};
+    struct line line = {.p = bytes, .max = sizeof(bytes), .json = log_json};
 
     line_begin(&line, level, what);
     for (const struct log_field *field = fields; field->kind != LOG_FIELD_END && !line.cut; field++)
@@ -384,12 +386,12 @@ static void add_message(struct line *line, struct str message)
         } else if (hiding) {
             continue; /* the rest of a folded secret (RFC 3261 7.3.1) */
         }
-        if (!log_json)
+        if (!line->json)
             add(line, text.len ? STR("\n    ") : STR("\n"));
-        add_shown(line, hiding ? (struct str){text.p, shown} : text, log_json);
+        add_shown(line, hiding ? (struct str){text.p, shown} : text, line->json);
         if (hiding)
             add(line, STR(" (hidden)"));
-        if (log_json)
+        if (line->json)
             add_text(line, end, true);
     }
 }
@@ -397,17 +399,17 @@ static void add_message(struct line *line, struct str message)
 void log_message(const char *what, struct str flow_or_address, struct str message)
 {
     char bytes[MESSAGE_LINE_MAX];
-    struct line line = {.p = bytes, .max = sizeof(bytes)};
+    struct line line = {.p = bytes, .max = sizeof(bytes), .json = log_json};
 
     if (!log_enabled(LOG_DEBUG))
         return;
     line_begin(&line, LOG_DEBUG, what);
     add_field(&line, &LOG_TEXT("where", flow_or_address));
     add_field(&line, &LOG_NUMBER("bytes", (int64_t)message.len));
-    if (log_json)
+    if (line.json)
         add(&line, STR(",\"message\":\""));
     add_message(&line, message);
-    if (log_json)
+    if (line.json)
         add_end(&line, line.cut ? STR("…\"") : STR("\""));
     line_end(&line);
 }

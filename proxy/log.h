@@ -5,7 +5,7 @@
  * A line is one write(2). The secret part of flow tokens and the password of a SIP URI are left out
  * wherever they stand (X5). Messages are never logged above debug level; log_message() takes the
  * values of Authorization and Proxy-Authorization and media keys out first. Threads: all functions
- * may be called from any thread; log_open() before the first thread. */
+ * may be called from any thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -32,7 +32,7 @@ struct log_field {
             log_write(level, what, (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}});     \
     } while (0)
 
-void log_open(enum log_level level, bool json); /* before log_open(): text, at info */
+void log_open(enum log_level level, bool json); /* before it: text, at info; again: as it says */
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *what, const struct log_field *fields);
 /* A whole message at debug level: "received" or "sent", where, and its text. */

@@ -20,12 +20,22 @@ struct name {
     const struct resolve_result *result; /* NULL: not known yet */
 };
 
+/* A configuration, and a name for each of its backends. */
+struct side {
+    const struct conf *conf; /* a reference; NULL: there is none */
+    struct name *names[CONF_BACKENDS_MAX];
+};
+
 struct core_views {
     struct core_views_options options;
-    struct resolver *resolver; /* NULL: the embedded registrar is the backend */
-    struct name names[CONF_BACKENDS_MAX];
+    struct resolver *resolver; /* NULL: no backend has been there yet */
+    struct side now, next;     /* next: prepared; it shares the names that both have */
+    void (*done)(void *context);
+    void *done_context;
     struct endpoints *endpoints;
     uv_timer_t timer; /* the end of the wait at start; then what is due */
+    uv_timer_t wait;  /* for what is prepared */
+    unsigned handles; /* not yet closed */
     bool started;
 
     FILE *errors;                    /* at start: mistakes end it */
@@ -49,7 +59,7 @@ static void mistake(struct core_views *views, int line, const char *format, ...)
     va_end(args);
     views->mistaken = true;
     if (views->errors && line)
-        conf_place_print(views->options.conf->path, line, views->errors);
+        conf_place_print(views->now.conf->path, line, views->errors);
     if (views->errors)
         fprintf(views->errors, "%s\n", text);
     else if (!views->told)
@@ -62,7 +72,7 @@ static void mistake(struct core_views *views, int line, const char *format, ...)
  * the workers' SO_REUSEPORT, would get some of its connections. */
 static void listeners_check(struct core_views *views, const struct core_addr *local)
 {
-    const struct conf *conf = views->options.conf;
+    const struct conf *conf = views->now.conf;
     char text[CORE_ADDR_TEXT];
 
     for (unsigned i = 0; i < conf->listener_count; i++) {
@@ -102,7 +112,7 @@ static bool has_tcp(const struct conf *conf)
 
 static int local_check(struct core_views *views, const struct core_addr *local)
 {
-    bool tcp = has_tcp(views->options.conf);
+    bool tcp = has_tcp(views->now.conf);
     bool before = views->mistaken;
     char text[CORE_ADDR_TEXT];
     int err;
@@ -122,15 +132,32 @@ static int local_check(struct core_views *views, const struct core_addr *local)
     return err;
 }
 
+/* An address that is in use has UDP; TCP may come to be needed there by another configuration. */
+static void tcp_check(struct core_views *views, const struct core_addr *local)
+{
+    char text[CORE_ADDR_TEXT];
+    int err = 0;
+
+    if (!local->in.sin_port || !has_tcp(views->now.conf))
+        return;
+    listeners_check(views, local);
+    if (!views->view->tcp && !views->mistaken)
+        err = core_probe(SOCK_STREAM, local);
+    if (!err)
+        return;
+    core_addr_text(local, text);
+    mistake(views, 0, "core %s: %s%s", text, strerror(-err), remedy(err));
+}
+
 /* The way to the first backend that has an address of that family. -ENOENT: none has. */
 static int route_find(struct core_views *views, int family, struct core_addr *out)
 {
-    const struct conf *conf = views->options.conf;
+    const struct conf *conf = views->now.conf;
     char text[CORE_ADDR_TEXT];
     int result = -ENOENT;
 
     for (unsigned i = 0; i < conf->backend_count; i++) {
-        const struct resolve_result *addresses = views->names[i].result;
+        const struct resolve_result *addresses = views->now.names[i]->result;
 
         for (unsigned j = 0; addresses && j < addresses->count; j++) {
             struct core_addr to = endpoint_addr(&addresses->addresses[j]);
@@ -142,7 +169,7 @@ static int route_find(struct core_views *views, int family, struct core_addr *ou
             if (!err)
                 return 0;
             result = err;
-            if (resolve_good_until(views->names[i].name) != UINT64_MAX)
+            if (resolve_good_until(views->now.names[i]->name) != UINT64_MAX)
                 continue; /* of a name, which may have better ones */
             core_addr_text(&to, text);
             mistake(views, conf->backends[i].line,
@@ -157,7 +184,7 @@ static int route_find(struct core_views *views, int family, struct core_addr *ou
 /* Bring a family into use if it can be. */
 static void local_find(struct core_views *views, int family, struct core_addr *local)
 {
-    const struct conf *conf = views->options.conf;
+    const struct conf *conf = views->now.conf;
     const union conf_sockaddr *set = family == AF_INET ? &conf->core4 : &conf->core6;
     struct core_addr found = {.kind = CORE_UDP};
     char text[CORE_ADDR_TEXT];
@@ -191,8 +218,8 @@ static void local_find(struct core_views *views, int family, struct core_addr *l
 /* A backend that is this edge itself would get its own requests back. */
 static void self_check(struct core_views *views, unsigned backend)
 {
-    const struct conf *conf = views->options.conf;
-    const struct resolve_result *result = views->names[backend].result;
+    const struct conf *conf = views->now.conf;
+    const struct resolve_result *result = views->now.names[backend]->result;
     char text[CORE_ADDR_TEXT];
 
     for (unsigned i = 0; result && i < result->count; i++) {
@@ -217,17 +244,23 @@ static int view_make(struct core_views *views, const struct core_view **out)
     const struct resolve_result *results[CONF_BACKENDS_MAX];
 
     views->mistaken = views->missing = false;
-    local_find(views, AF_INET, &views->local4);
-    local_find(views, AF_INET6, &views->local6);
-    for (unsigned i = 0; i < views->options.conf->backend_count; i++) {
+    if (views->errors) {
+        tcp_check(views, &views->local4);
+        tcp_check(views, &views->local6);
+    }
+    if (views->now.conf->backend_count) {
+        local_find(views, AF_INET, &views->local4);
+        local_find(views, AF_INET6, &views->local6);
+    }
+    for (unsigned i = 0; i < views->now.conf->backend_count; i++) {
         self_check(views, i);
-        results[i] = views->names[i].result;
+        results[i] = views->now.names[i]->result;
     }
     views->told = views->mistaken;
     if (views->errors && views->mistaken)
         return -EINVAL;
-    return endpoints_view(views->endpoints, results, &views->local4, &views->local6,
-                          uv_now(views->options.loop), out);
+    return endpoints_view(views->endpoints, views->now.conf, results, &views->local4,
+                          &views->local6, uv_now(views->options.loop), out);
 }
 
 static void due(uv_timer_t *timer);
@@ -267,50 +300,125 @@ static void due(uv_timer_t *timer)
         uv_stop(views->options.loop);
 }
 
-static bool all_known(const struct core_views *views)
+/* ---- names ---- */
+
+static bool all_known(const struct side *side)
 {
-    for (unsigned i = 0; i < views->options.conf->backend_count; i++)
-        if (!views->names[i].result)
+    for (unsigned i = 0; i < side->conf->backend_count; i++)
+        if (!side->names[i]->result)
             return false;
     return true;
+}
+
+static bool has_name(const struct side *side, const struct name *name)
+{
+    for (unsigned i = 0; i < CONF_BACKENDS_MAX; i++)
+        if (side->names[i] == name)
+            return true;
+    return false;
+}
+
+static void prepared(uv_timer_t *timer)
+{
+    struct core_views *views = timer->data;
+
+    views->done(views->done_context);
 }
 
 static void name_changed(void *context, const struct resolve_result *result)
 {
     struct name *name = context;
+    struct core_views *views = name->views;
 
     resolve_result_unref(&name->result);
     name->result = resolve_result_ref(result);
-    if (name->views->started)
-        view_renew(name->views);
-    else if (all_known(name->views))
-        uv_stop(name->views->options.loop);
+    if (!views->started) {
+        if (all_known(&views->now))
+            uv_stop(views->options.loop);
+        return;
+    }
+    if (has_name(&views->now, name))
+        view_renew(views);
+    if (uv_is_active((uv_handle_t *)&views->wait) && all_known(&views->next))
+        uv_timer_start(&views->wait, prepared, 0, 0);
 }
 
-/* ---- open, start, close ---- */
+static void name_stop(struct name *name)
+{
+    if (!name)
+        return;
+    resolve_stop(&name->name);
+    resolve_result_unref(&name->result);
+    free(name);
+}
 
-static int names_start(struct core_views *views)
+static int name_start(struct core_views *views, const struct conf_backend *backend,
+                      struct name **out)
 {
     static const enum resolve_transport transports[] = {
         [CONF_TRANSPORT_UDP] = RESOLVE_UDP,
         [CONF_TRANSPORT_TCP] = RESOLVE_TCP,
         [CONF_TRANSPORT_AUTO] = RESOLVE_AUTO,
     };
-    const struct conf *conf = views->options.conf;
-    const struct resolver_options options = {.loop = views->options.loop};
-    int err = resolver_open(&options, &views->resolver);
+    const struct resolve_target target = {
+        .host = backend->host, .port = backend->port, .transport = transports[backend->transport]};
+    struct name *name = calloc(1, sizeof(*name));
+    int err;
 
-    for (unsigned i = 0; i < conf->backend_count && !err; i++) {
-        const struct conf_backend *backend = &conf->backends[i];
-        const struct resolve_target target = {.host = backend->host,
-                                              .port = backend->port,
-                                              .transport = transports[backend->transport]};
-
-        views->names[i].views = views;
-        err = resolve_start(views->resolver, &target, name_changed, &views->names[i],
-                            &views->names[i].name);
-    }
+    if (!name)
+        return -ENOMEM;
+    name->views = views;
+    err = resolve_start(views->resolver, &target, name_changed, name, &name->name);
+    if (err)
+        free(name);
+    else
+        *out = name;
     return err;
+}
+
+/* Let go of a side, but for the names that the other one has too. */
+static void side_close(struct side *side, const struct side *other)
+{
+    for (unsigned i = 0; i < CONF_BACKENDS_MAX; i++)
+        if (!has_name(other, side->names[i]))
+            name_stop(side->names[i]);
+    conf_unref(&side->conf);
+    *side = (struct side){0};
+}
+
+/* Begin with a configuration, with the names that `other` has of it. */
+static int side_open(struct core_views *views, const struct conf *conf, const struct side *other,
+                     struct side *out)
+{
+    const struct resolver_options options = {.loop = views->options.loop};
+    struct side side = {.conf = conf_ref(conf)};
+    int err = 0;
+
+    if (conf->backend_count && !views->resolver)
+        err = resolver_open(&options, &views->resolver);
+    for (unsigned i = 0; i < conf->backend_count && !err; i++) {
+        int same = other->conf ? conf_backend_at(other->conf, &conf->backends[i]) : -1;
+
+        if (same >= 0)
+            side.names[i] = other->names[same];
+        else
+            err = name_start(views, &conf->backends[i], &side.names[i]);
+    }
+    if (err)
+        side_close(&side, other);
+    else
+        *out = side;
+    return err;
+}
+
+/* ---- open, start, close ---- */
+
+static void closed(uv_handle_t *timer)
+{
+    struct core_views *views = timer->data;
+
+    if (--views->handles == 0)
+        free(views);
 }
 
 int core_views_open(const struct core_views_options *options, struct core_views **out)
@@ -325,10 +433,12 @@ int core_views_open(const struct core_views_options *options, struct core_views 
     views->local4.in.sin_family = AF_INET;
     views->local6.in6.sin6_family = AF_INET6;
     uv_timer_init(options->loop, &views->timer);
-    views->timer.data = views;
-    err = endpoints_create(options->conf, options->health, &views->endpoints);
-    if (!err && options->conf->backend_count)
-        err = names_start(views);
+    uv_timer_init(options->loop, &views->wait);
+    views->timer.data = views->wait.data = views;
+    views->handles = 2;
+    err = endpoints_create(options->health, &views->endpoints);
+    if (!err)
+        err = side_open(views, options->conf, &views->next, &views->now);
     if (err) {
         core_views_close(&views);
         return err;
@@ -337,36 +447,18 @@ int core_views_open(const struct core_views_options *options, struct core_views 
     return 0;
 }
 
-static int embedded_view(const struct conf *conf, const struct core_view **out)
-{
-    struct core_view *view = calloc(1, sizeof(*view));
-
-    if (!view)
-        return -ENOMEM;
-    atomic_init(&view->references, 1);
-    view->conf = conf_ref(conf);
-    view->local4.in.sin_family = AF_INET;
-    view->local6.in6.sin6_family = AF_INET6;
-    view->endpoints[view->endpoint_count++] =
-        (struct endpoint){.addr = {.kind = CORE_EMBEDDED}, .weight = 1};
-    *out = view;
-    return 0;
-}
-
 int core_views_start(struct core_views *views, FILE *errors)
 {
     int err;
 
-    if (!views->resolver) {
-        err = embedded_view(views->options.conf, &views->view);
-    } else {
+    if (!all_known(&views->now)) {
         uv_timer_start(&views->timer, due, START_MS, 0);
         uv_run(views->options.loop, UV_RUN_DEFAULT);
         uv_timer_stop(&views->timer);
-        views->errors = errors;
-        err = view_make(views, &views->view);
-        views->errors = NULL;
     }
+    views->errors = errors;
+    err = view_make(views, &views->view);
+    views->errors = NULL;
     if (err == -ENOMEM)
         fprintf(errors, "no memory for the core side\n");
     if (err)
@@ -376,14 +468,60 @@ int core_views_start(struct core_views *views, FILE *errors)
     return 0;
 }
 
+/* ---- another configuration ---- */
+
+int core_views_prepare(struct core_views *views, const struct conf *conf,
+                       void (*done)(void *context), void *context)
+{
+    int err;
+
+    core_views_forget(views);
+    err = side_open(views, conf, &views->now, &views->next);
+    if (err)
+        return err;
+    views->done = done;
+    views->done_context = context;
+    uv_timer_start(&views->wait, prepared, all_known(&views->next) ? 0 : START_MS, 0);
+    return 0;
+}
+
+int core_views_take(struct core_views *views, FILE *errors)
+{
+    const struct core_addr local4 = views->local4, local6 = views->local6;
+    const struct core_view *view, *before = views->view;
+    struct side side = views->now;
+    int err;
+
+    uv_timer_stop(&views->wait);
+    views->now = views->next;
+    views->next = (struct side){0};
+    views->errors = errors;
+    err = view_make(views, &view);
+    views->errors = NULL;
+    if (err) {
+        views->next = views->now;
+        views->now = side;
+        views->local4 = local4;
+        views->local6 = local6;
+        core_views_forget(views);
+        return err;
+    }
+    side_close(&side, &views->now);
+    views->view = view;
+    core_view_unref(&before);
+    timer_set(views, false);
+    return 0;
+}
+
+void core_views_forget(struct core_views *views)
+{
+    uv_timer_stop(&views->wait);
+    side_close(&views->next, &views->now);
+}
+
 const struct core_view *core_views_now(const struct core_views *views)
 {
     return views->view;
-}
-
-static void closed(uv_handle_t *timer)
-{
-    free(timer->data);
 }
 
 void core_views_close(struct core_views **views)
@@ -393,10 +531,11 @@ void core_views_close(struct core_views **views)
     if (!closing)
         return;
     *views = NULL;
+    core_views_forget(closing);
+    side_close(&closing->now, &closing->next);
     resolver_close(&closing->resolver);
-    for (unsigned i = 0; i < CONF_BACKENDS_MAX; i++)
-        resolve_result_unref(&closing->names[i].result);
     endpoints_destroy(&closing->endpoints);
     core_view_unref(&closing->view);
     uv_close((uv_handle_t *)&closing->timer, closed);
+    uv_close((uv_handle_t *)&closing->wait, closed);
 }

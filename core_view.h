@@ -20,9 +20,9 @@ struct core_views;
 
 struct core_views_options {
     uv_loop_t *loop;
-    const struct conf *conf;
-    struct health *health; /* slots are given to addresses here; borrowed */
-    /* There is a new view; from the loop. Borrowed. */
+    const struct conf *conf; /* the first; a reference is taken */
+    struct health *health;   /* slots are given to addresses here; borrowed */
+    /* There is a new view of the configuration that it is; from the loop. Borrowed. */
     void (*changed)(void *context, const struct core_view *view);
     void *context;
 };
@@ -33,5 +33,14 @@ int core_views_open(const struct core_views_options *options, struct core_views 
  * A name without an address is no mistake: it may get one. -EINVAL: mistakes, each one line on
  * `errors`. changed() may come from now on. */
 int core_views_start(struct core_views *views, FILE *errors);
+/* Another configuration: names that are new are looked up beside those of now. done() comes from
+ * the loop, soon, when each has come to something or nothing. -ENOMEM, ...: nothing is prepared. */
+int core_views_prepare(struct core_views *views, const struct conf *conf,
+                       void (*done)(void *context), void *context);
+/* What was prepared is it from here on, and core_views_now() its first view: changed() is not
+ * called for that one. -EINVAL: mistakes, each one line on `errors`; that or -ENOMEM: all is as
+ * before, and nothing is prepared. */
+int core_views_take(struct core_views *views, FILE *errors);
+void core_views_forget(struct core_views *views); /* what was prepared; done() won't come */
 const struct core_view *core_views_now(const struct core_views *views); /* borrowed */
 void core_views_close(struct core_views **views);                       /* a NULL *views is fine */

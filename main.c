@@ -1,12 +1,12 @@
 /* The command line. */
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "conf/conf.h"
 #include "doctor/doctor.h"
 #include "healthcheck.h"
+#include "machine.h"
 #include "proxy/log.h"
 #include "server.h"
 #include "tls/certificate.h"
@@ -107,15 +107,6 @@ static int ask_health(const char *path)
     return result;
 }
 
-/* How many cores this process may use. */
-static unsigned cores(void)
-{
-    cpu_set_t set;
-    int count = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
-
-    return count < CONF_WORKERS_MAX ? (unsigned)count : CONF_WORKERS_MAX;
-}
-
 static int run(const char *path)
 {
     struct conf *conf = NULL;
@@ -124,9 +115,7 @@ static int run(const char *path)
     if (result)
         return result;
     log_open((enum log_level)conf->log_level, conf->log_json);
-    if (!conf->workers)
-        conf->workers = cores();
-    result = server_run(conf) ? EXIT_FAILED : EXIT_FINE;
+    result = machine_fit(conf, stderr) || server_run(conf) ? EXIT_FAILED : EXIT_FINE;
     conf_free(&conf);
     return result;
 }
@@ -134,8 +123,8 @@ static int run(const char *path)
 static unsigned connections_max(struct conf *conf)
 {
     if (!conf->workers)
-        conf->workers = cores();
-    return server_connections_max(conf);
+        conf->workers = machine_cores();
+    return machine_connections_max(conf);
 }
 
 static int usage(const char *what, const char *which)

@@ -7,5 +7,3 @@
 
 /* Run until SIGINT or SIGTERM and a clean stop. 0; 1: it could not run, and said why. */
 int server_run(const struct conf *conf);
-/* As many file descriptors as are useful and allowed. Returns the maximum of connections. */
-unsigned server_connections_max(const struct conf *conf);

@@ -8,9 +8,9 @@
 #include <openssl/provider.h>
 
 #include "lag.h"
+#include "listeners.h"
 #include "proxy/core_udp.h"
 #include "proxy/log.h"
-#include "tls/listener.h"
 #include "tls/stream.h"
 #include "wheel.h"
 #include "ws/ws.h"
@@ -57,7 +57,11 @@ struct worker {
     struct mailbox *outbox;  /* another's responses, to be sent on a connection of this one */
     struct core_udp *udp4, *udp6;
     struct core_tcp *tcp; /* NULL: no backend has TCP */
-    struct listener *listeners[CONF_LISTENERS_MAX];
+    struct listeners listeners;
+    struct {
+        bool certificates_new;
+        struct certificates *certificates;
+    } next; /* prepared */
 };
 
 static void state_set(struct worker *worker, enum worker_state state)
@@ -184,10 +188,7 @@ static int core_send(void *context, const struct core_addr *to, struct str bytes
         if (to->connection && to->worker != worker->number)
             return mailbox_post(worker->shared->workers[to->worker]->outbox, to, bytes);
         return worker->tcp ? core_tcp_send(worker->tcp, to, bytes) : -EPIPE;
-    case CORE_EMBEDDED:
-        if (!worker->shared->registrar)
-            return -EPIPE;
-        return mailbox_post(worker->shared->registrar, to, bytes);
+    case CORE_EMBEDDED: return mailbox_post(worker->shared->registrar, to, bytes);
     case CORE_SELF: /* through the mailbox even if it is this worker's: never from inside a send */
         owner = core_owner(bytes, worker->shared->worker_count);
         return mailbox_post(worker->shared->workers[owner]->mailbox, to, bytes);
@@ -200,7 +201,7 @@ static void flow_gone(void *context, struct str token)
     const struct core_addr self = {.kind = CORE_SELF};
     struct worker *worker = context;
 
-    if (worker->shared->registrar && !worker->quiet)
+    if (!worker->quiet)
         mailbox_post(worker->shared->registrar, &self, token);
 }
 
@@ -281,26 +282,39 @@ static int core_open(struct worker *worker, const struct core_addr *local, struc
     return err;
 }
 
-static int core_tcp_start(struct worker *worker)
+static int core_tcp_start(struct worker *worker, const struct core_view *view)
 {
     struct core_tcp_options options = {
         .loop = &worker->loop,
         .timers = worker->wheel.timers,
         .worker = (uint8_t)worker->number,
-        .message_max = worker->core->conf->limits.message_size,
+        .message_max = view->conf->limits.message_size,
         .known = core_known,
         .received = core_received,
         .lost = core_lost,
         .context = worker,
     };
+    int err;
 
-    return worker->core->tcp ? core_tcp_open(&options, &worker->tcp) : 0;
+    if (!view->tcp || worker->tcp)
+        return 0;
+    err = core_tcp_open(&options, &worker->tcp);
+    if (!err && worker->udp4)
+        err = core_tcp_local_set(worker->tcp, &view->local4);
+    if (!err && worker->udp6)
+        err = core_tcp_local_set(worker->tcp, &view->local6);
+    if (err)
+        core_tcp_close(&worker->tcp);
+    return err;
 }
 
+/* What it needs and is not there yet. */
 static int core_follow(struct worker *worker, const struct core_view *view)
 {
-    int err = core_open(worker, &view->local4, &worker->udp4);
+    int err = core_tcp_start(worker, view);
 
+    if (!err)
+        err = core_open(worker, &view->local4, &worker->udp4);
     return err ? err : core_open(worker, &view->local6, &worker->udp6);
 }
 
@@ -324,35 +338,23 @@ static int sides_open(struct worker *worker)
     if (!err)
         err = streams_create(&streams, &worker->streams);
     if (!err)
-        err = core_tcp_start(worker);
-    if (!err)
         err = core_follow(worker, worker->core);
     return err;
 }
 
-static int listeners_open(struct worker *worker, FILE *errors)
+static int access_open(struct worker *worker, FILE *errors)
 {
-    const struct conf *conf = worker->core->conf;
+    int err;
 
-    for (unsigned i = 0; i < conf->listener_count; i++) {
-        const struct listener_options options = {
-            .loop = &worker->loop,
-            .conf = &conf->listeners[i],
-            .connections = &worker->shared->connections,
-            .connections_max = worker->shared->connections_max,
-            .accepted = accepted,
-            .refused = refused,
-            .context = worker,
-        };
-        int err = listener_open(&options, &worker->listeners[i]);
-
-        if (err) {
-            fprintf(errors, "%s:%d: listen: %s\n", conf->path, conf->listeners[i].line,
-                    strerror(-err));
-            return err;
-        }
-    }
-    return 0;
+    worker->listeners.options = (struct listener_options){
+        .loop = &worker->loop,
+        .connections = &worker->shared->connections,
+        .accepted = accepted,
+        .refused = refused,
+        .context = worker,
+    };
+    err = listeners_open(&worker->listeners, worker->core->conf, errors);
+    return err ? err : listeners_start(&worker->listeners);
 }
 
 static void control_received(uv_async_t *control);
@@ -390,9 +392,7 @@ static int set_up(struct worker *worker, FILE *errors)
         .health = shared->health,
         .probes = worker->number == 0,
         .worker = (uint8_t)worker->number,
-        .flows_max = shared->connections_max, /* any worker may get all of them */
-        .token_keys = shared->token_keys,
-        .token_key_count = shared->token_key_count,
+        .run_key = shared->run_key,
         .instance = shared->instance,
         .core_send = core_send,
         .flow_gone = flow_gone,
@@ -414,16 +414,10 @@ static int set_up(struct worker *worker, FILE *errors)
         fprintf(errors, "a worker can't start: %s\n", strerror(-err));
         return err;
     }
-    return listeners_open(worker, errors);
+    return access_open(worker, errors);
 }
 
 /* ---- stop ---- */
-
-static void listeners_close(struct worker *worker)
-{
-    for (unsigned i = 0; i < CONF_LISTENERS_MAX; i++)
-        listener_close(&worker->listeners[i]);
-}
 
 void worker_totals(const struct worker *worker, struct worker_totals *totals)
 {
@@ -511,7 +505,7 @@ static void drain_begin(struct worker *worker)
     unsigned spread_ms = (spread_s < timeout_s ? spread_s : timeout_s) * 1000;
 
     worker->draining = true;
-    listeners_close(worker);
+    listeners_close(&worker->listeners);
     uv_update_time(&worker->loop);
     proxy_drain(worker->proxy, spread_ms, uv_now(&worker->loop));
     streams_drain(worker->streams, spread_ms);
@@ -522,7 +516,7 @@ static void stop_begin(struct worker *worker)
 {
     unsigned timeout_ms = worker->draining ? 0 : worker->core->conf->limits.stop_timeout_ms;
 
-    listeners_close(worker);
+    listeners_close(&worker->listeners);
     uv_update_time(&worker->loop);
     proxy_drain(worker->proxy, timeout_ms, uv_now(&worker->loop));
     worker->stop_deadline = uv_now(&worker->loop) + timeout_ms;
@@ -532,7 +526,7 @@ static void stop_begin(struct worker *worker)
 /* Close every handle, so that the loop ends. Everything may be missing: also for a failed start. */
 static void tear_down(struct worker *worker)
 {
-    listeners_close(worker);
+    listeners_close(&worker->listeners);
     be_quiet(worker);
     if (worker->streams)
         streams_destroy(&worker->streams);
@@ -551,25 +545,82 @@ static void tear_down(struct worker *worker)
 }
 
 /* What can't be opened is tried with the next view; until then nothing goes there. */
-static void view_take(struct worker *worker)
+static void view_use(struct worker *worker, const struct core_view *view)
 {
-    const struct core_view *view = atomic_exchange(&worker->view, NULL);
-    int err;
+    const struct core_view *before = worker->core;
+    int err = core_follow(worker, view);
 
-    if (!view)
-        return;
-    if (worker->proxy && !worker->quiet) {
-        err = core_follow(worker, view);
-        if (err)
-            log_event(LOG_ERROR, "a worker has no socket of the core side",
-                      LOG_NUMBER("worker", worker->number),
-                      LOG_TEXT("reason", str_of(strerror(-err))));
-        proxy_view_set(worker->proxy, view);
-        core_view_unref(&worker->core);
-        worker->core = view;
-        return;
+    if (err)
+        log_event(LOG_ERROR, "a worker has no socket of the core side",
+                  LOG_NUMBER("worker", worker->number), LOG_TEXT("reason", str_of(strerror(-err))));
+    worker->core = core_view_ref(view);
+    proxy_view_set(worker->proxy, view);
+    if (before->conf != view->conf) {
+        streams_conf_set(worker->streams, view->conf);
+        listeners_take(&worker->listeners, view->conf);
+        if (worker->tcp)
+            (void)core_tcp_message_max_set(worker->tcp, view->conf->limits.message_size);
     }
+    core_view_unref(&before);
+}
+
+/* One of another configuration was made before that came to be ours, so a later one has been taken
+ * since. */
+static void view_take(struct worker *worker, const struct core_view *view)
+{
+    if (view && worker->proxy && !worker->quiet && view->conf == worker->core->conf)
+        view_use(worker, view);
     core_view_unref(&view);
+}
+
+/* ---- another configuration ---- */
+
+int worker_prepare(struct worker *worker, const struct conf *conf, const struct pems *pems,
+                   FILE *errors)
+{
+    int err = 0;
+
+    worker_forget(worker);
+    if (!worker->proxy || worker->quiet)
+        return 0;
+    if (pems)
+        err = certificates_make(worker, conf, pems, &worker->next.certificates);
+    worker->next.certificates_new = pems;
+    if (!err)
+        err = proxy_conf_prepare(worker->proxy, conf);
+    if (!err)
+        err = streams_conf_prepare(worker->streams, conf);
+    if (!err && worker->tcp && conf->limits.message_size > worker->core->conf->limits.message_size)
+        err = core_tcp_message_max_set(worker->tcp, conf->limits.message_size);
+    if (err)
+        fprintf(errors, "a worker can't prepare for it: %s\n", strerror(-err));
+    else
+        err = listeners_prepare(&worker->listeners, conf, errors);
+    if (err)
+        worker_forget(worker);
+    return err;
+}
+
+void worker_take(struct worker *worker, const struct core_view *view)
+{
+    if (worker->next.certificates_new) {
+        certificates_unref(&worker->certificates);
+        worker->certificates = worker->next.certificates;
+        worker->next.certificates = NULL;
+        worker->next.certificates_new = false;
+        if (worker->streams)
+            streams_certificates_set(worker->streams, worker->certificates);
+    }
+    if (view && worker->proxy && !worker->quiet)
+        view_use(worker, view);
+    worker_forget(worker);
+}
+
+void worker_forget(struct worker *worker)
+{
+    certificates_unref(&worker->next.certificates);
+    worker->next.certificates_new = false;
+    listeners_forget(&worker->listeners);
 }
 
 /* `by` NULL: nobody is there any more who could. */
@@ -591,13 +642,14 @@ static void asks_answer(struct worker *worker, struct worker *by)
 static void control_received(uv_async_t *control)
 {
     struct worker *worker = control->data;
-
-    view_take(worker);
+    /* Before the questions, as what has been taken with one is older than a view that follows. */
+    const struct core_view *view = atomic_exchange(&worker->view, NULL);
 
     if (atomic_load(&worker->asks)) {
         asks_answer(worker, worker);
         uv_async_send(worker->shared->changed);
     }
+    view_take(worker, view);
     switch (atomic_exchange(&worker->command, COMMAND_NONE)) {
     case COMMAND_DRAIN: drain_begin(worker); break;
     case COMMAND_STOP: stop_begin(worker); break;
@@ -615,6 +667,7 @@ static void release(struct worker *worker)
                       LOG_NUMBER("worker", worker->number));
     }
     certificates_unref(&worker->certificates);
+    certificates_unref(&worker->next.certificates);
     tickets_close(&worker->tickets);
     core_view_unref(&worker->core);
     if (worker->openssl) {

@@ -25,15 +25,13 @@ struct streams;
 struct worker_shared {
     const struct core_view *core; /* at the start of workers, and their configuration */
     struct health *health;
-    const uint8_t (*token_keys)[32];
-    unsigned token_key_count;
+    const uint8_t *run_key; /* of proxy_options */
     uint32_t instance;
     const struct pems
         *pems; /* at the start of workers: read, and checked, for that configuration */
     struct ticket_keys ticket_keys; /* until all workers have started */
     atomic_uint connections;
-    unsigned connections_max;
-    struct mailbox *registrar; /* of the embedded registrar; NULL: there is none */
+    struct mailbox *registrar; /* of the embedded registrar */
     struct worker **workers;   /* worker_count; each is complete before any runs */
     unsigned worker_count;
     uv_async_t *changed;
@@ -76,6 +74,14 @@ void worker_end(struct worker *worker); /* of an idle one, or one that never ran
 enum worker_state worker_state(const struct worker *worker);
 /* The core side has changed: told to the worker's loop, which takes a reference of its own. */
 void worker_view_set(struct worker *worker, const struct core_view *view);
+/* On the worker's thread, in this order: make all that another configuration needs and this one has
+ * not (`pems` NULL: the certificates stay as they are). Each mistake is a line on `errors`, and
+ * then nothing is prepared. The configuration is borrowed until the next step. */
+int worker_prepare(struct worker *worker, const struct conf *conf, const struct pems *pems,
+                   FILE *errors);
+/* That view and its configuration are it from here on; NULL: the certificates alone were new. */
+void worker_take(struct worker *worker, const struct core_view *view);
+void worker_forget(struct worker *worker); /* what was prepared */
 struct mailbox *worker_mailbox(const struct worker *worker);
 /* Wait for the thread's return and free all. totals may be NULL. */
 void worker_destroy(struct worker **worker, struct worker_totals *totals);

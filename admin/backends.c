@@ -118,7 +118,7 @@ static json_t *backends_json(const struct report *report)
     for (unsigned i = 0; i < view->endpoint_count; i++) {
         const struct endpoint *endpoint = &view->endpoints[i];
 
-        if (!endpoint->retired)
+        if (!endpoint->retired && endpoint->backend != ENDPOINT_NO_BACKEND)
             known[endpoint->backend] = true;
         failed |= json_array_append_new(list, endpoint_json(report, endpoint));
     }

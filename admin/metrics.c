@@ -342,7 +342,7 @@ static bool backend_next(const struct page *page, unsigned *index, struct backen
     while (view && *index < view->endpoint_count) {
         const struct endpoint *endpoint = &view->endpoints[(*index)++];
 
-        if (!core_addr_is_ip(&endpoint->addr))
+        if (!core_addr_is_ip(&endpoint->addr) || endpoint->backend == ENDPOINT_NO_BACKEND)
             continue;
         backend->endpoint = endpoint;
         backend->name = view->conf->backends[endpoint->backend].host;

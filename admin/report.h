@@ -31,7 +31,13 @@ struct worker_totals {
 
 void worker_totals_add(struct worker_totals *sum, const struct worker_totals *more);
 
-enum reload { RELOAD_CONFIGURATION, RELOAD_CERTIFICATES, RELOADS };
+enum reload_kind { RELOAD_CONFIGURATION, RELOAD_CERTIFICATES, RELOADS };
+
+struct reload_counts {
+    uint64_t done, refused;
+    int64_t last_s;    /* when, in seconds since 1970; 0: never */
+    bool last_refused; /* that one */
+};
 
 enum report_phase { REPORT_STARTING, REPORT_SERVING, REPORT_DRAINING };
 
@@ -43,9 +49,7 @@ struct report {
     const struct core_view *view; /* NULL: stopped */
     const struct health *health;
     const struct certificates *certificates; /* those of conf that are served; NULL: none */
-    struct {
-        uint64_t done, refused;
-    } reloads[RELOADS];
+    struct reload_counts reloads[RELOADS];
     unsigned connections, connections_max;
     size_t bindings; /* of the embedded registrar */
     unsigned worker_count;

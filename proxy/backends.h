@@ -17,7 +17,7 @@
 #include "conf/conf.h"
 #include "proxy/core.h"
 
-enum { ENDPOINTS_MAX = 256, ENDPOINT_RANK_BITS = 16 };
+enum { ENDPOINTS_MAX = 256, ENDPOINT_RANK_BITS = 16, ENDPOINT_NO_BACKEND = UINT16_MAX };
 
 struct endpoint {
     struct core_addr addr; /* CORE_UDP, CORE_TCP or CORE_EMBEDDED */
@@ -25,7 +25,8 @@ struct endpoint {
     bool retired;      /* no name leads here any more: nothing new goes here, but what comes from
                           here and what is in a dialog is as before (R2, R8) */
     uint16_t slot;     /* below ENDPOINTS_MAX */
-    uint16_t backend;  /* index in the view's conf->backends */
+    uint16_t backend;  /* index in the view's conf->backends; ENDPOINT_NO_BACKEND: of the embedded
+                          registrar, or of one that is retired and is not in there any more */
     uint64_t name;     /* host_name_hash() of the name whose address it is; 0: none */
     uint32_t priority; /* less goes first: the backend's, above the rank of this address in it */
     double weight;     /* share of those of equal priority; 0: only a very small chance, where
@@ -37,7 +38,7 @@ struct core_view {
     const struct conf *conf;         /* that it was made for: a reference */
     struct core_addr local4, local6; /* what the backends see of us; port 0: that family is not in
                                         use, and may come to be with a later view */
-    bool tcp;                        /* a backend has TCP: the core address listens for it */
+    bool tcp; /* a backend has, or had, TCP: the core address listens for it */
     unsigned endpoint_count;
     struct endpoint endpoints[ENDPOINTS_MAX]; /* in the order of backends; retired ones are last */
 };

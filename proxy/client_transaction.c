@@ -78,6 +78,8 @@ int client_transaction_create(struct transactions *transactions, const struct ho
     struct client_transaction *client;
     struct client_slot *slot;
 
+    if (transactions->client_count >= transactions->options.max)
+        return -ENOSPC;
     if (transactions->first_free == NO_SLOT) {
         int err = slots_grow(transactions);
         if (err)

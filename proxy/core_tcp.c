@@ -71,7 +71,8 @@ struct core_tcp {
     uv_prepare_t prepare;
     bool unsent, closing;
     struct core_tcp_counters counters;
-    char *buffer; /* message_max and READ_SIZE: all connections read into it, one after another */
+    char *buffer; /* buffer_max and READ_SIZE: all connections read into it, one after another */
+    size_t buffer_max;
 };
 
 static bool is_crlf(const struct message *message) /* a ping or pong */
@@ -691,6 +692,7 @@ int core_tcp_open(const struct core_tcp_options *options, struct core_tcp **out)
         return -ENOMEM;
     tcp->options = *options;
     tcp->buffer = malloc(options->message_max + READ_SIZE);
+    tcp->buffer_max = options->message_max;
     if (!tcp->buffer) {
         free(tcp);
         return -ENOMEM;
@@ -711,6 +713,21 @@ int core_tcp_local_set(struct core_tcp *tcp, const struct core_addr *local)
     if (!err)
         *(six ? &tcp->local6 : &tcp->local4) = *local;
     return err;
+}
+
+int core_tcp_message_max_set(struct core_tcp *tcp, size_t message_max)
+{
+    if (message_max > tcp->buffer_max) {
+        char *larger = malloc(message_max + READ_SIZE); /* between two reads nothing is in it */
+
+        if (!larger)
+            return -ENOMEM;
+        free(tcp->buffer);
+        tcp->buffer = larger;
+        tcp->buffer_max = message_max;
+    }
+    tcp->options.message_max = message_max;
+    return 0;
 }
 
 const struct core_tcp_counters *core_tcp_counters(const struct core_tcp *tcp)

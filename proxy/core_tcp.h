@@ -58,5 +58,6 @@ int core_tcp_local_set(struct core_tcp *tcp, const struct core_addr *local);
  * that connection. -EHOSTUNREACH: it could not be made a moment ago, and is not tried again yet.
  * -ENOMEM, -EMFILE, ... */
 int core_tcp_send(struct core_tcp *tcp, const struct core_addr *to, struct str bytes);
+int core_tcp_message_max_set(struct core_tcp *tcp, size_t message_max); /* -ENOMEM: it stays */
 const struct core_tcp_counters *core_tcp_counters(const struct core_tcp *tcp);
 void core_tcp_close(struct core_tcp **tcp); /* what the sockets take is sent; a NULL *tcp is fine */

@@ -54,10 +54,15 @@ int digest_create(const struct conf *conf, struct digest **out)
         free(digest);
         return -EIO;
     }
-    digest->realm = str_of(conf->registrar.realm);
-    digest->nonce_lifetime_ms = (uint64_t)conf->registrar.nonce_lifetime_s * 1000;
+    digest_conf_set(digest, conf);
     *out = digest;
     return 0;
+}
+
+void digest_conf_set(struct digest *digest, const struct conf *conf)
+{
+    digest->realm = str_of(conf->registrar.realm);
+    digest->nonce_lifetime_ms = (uint64_t)conf->registrar.nonce_lifetime_s * 1000;
 }
 
 void digest_destroy(struct digest **digest)

@@ -48,7 +48,9 @@ enum digest_result {
     DIGEST_REFUSED, /* wrong too often: 403 */
 };
 
-int digest_create(const struct conf *conf, struct digest **out); /* -ENOMEM, -EIO: no randomness */
+/* The configuration is borrowed. -ENOMEM, -EIO: no randomness. */
+int digest_create(const struct conf *conf, struct digest **out);
+void digest_conf_set(struct digest *digest, const struct conf *conf); /* borrowed */
 void digest_destroy(struct digest **digest);
 
 /* Find credentials for our realm in header `id` (Authorization or Proxy-Authorization).

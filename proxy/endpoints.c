@@ -12,21 +12,21 @@ struct slot {
 };
 
 struct endpoints {
-    const struct conf *conf;
+    const struct conf *conf; /* of the last view, a reference; NULL: there was none */
     struct health *health;
     struct slot slots[ENDPOINTS_MAX];
     unsigned
         last; /* slot given: the next is looked for behind it, so that one is not used again soon */
+    bool had_tcp; /* an earlier configuration: its connections may carry calls */
     bool told_full;
 };
 
-int endpoints_create(const struct conf *conf, struct health *health, struct endpoints **out)
+int endpoints_create(struct health *health, struct endpoints **out)
 {
     struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
 
     if (!endpoints)
         return -ENOMEM;
-    endpoints->conf = conf;
     endpoints->health = health;
     endpoints->last = ENDPOINTS_MAX - 1;
     *out = endpoints;
@@ -35,6 +35,8 @@ int endpoints_create(const struct conf *conf, struct health *health, struct endp
 
 void endpoints_destroy(struct endpoints **endpoints)
 {
+    if (*endpoints)
+        conf_unref(&(*endpoints)->conf);
     free(*endpoints);
     *endpoints = NULL;
 }
@@ -264,11 +266,33 @@ static void retired_add(struct endpoints *endpoints, struct core_view *view, uin
 
 /* ---- all together ---- */
 
-int endpoints_view(struct endpoints *endpoints, const struct resolve_result *const *results,
-                   const struct core_addr *local4, const struct core_addr *local6, uint64_t now,
-                   const struct core_view **out)
+/* Slots keep the indexes that they have in the configuration. */
+static void conf_take(struct endpoints *endpoints, const struct conf *conf)
 {
-    const struct conf *conf = endpoints->conf;
+    const struct conf *before = endpoints->conf;
+
+    if (before == conf)
+        return;
+    for (unsigned i = 0; before && i < before->backend_count; i++)
+        endpoints->had_tcp |= before->backends[i].transport != CONF_TRANSPORT_UDP;
+    for (unsigned i = 0; before && i < ENDPOINTS_MAX; i++) {
+        uint16_t *backend = &endpoints->slots[i].endpoint.backend;
+        int now = *backend < before->backend_count
+                      ? conf_backend_at(conf, &before->backends[*backend])
+                      : -1;
+
+        *backend = now < 0 ? ENDPOINT_NO_BACKEND : (uint16_t)now;
+    }
+    endpoints->conf = conf_ref(conf);
+    conf_unref(&before);
+}
+
+int endpoints_view(struct endpoints *endpoints, const struct conf *conf,
+                   const struct resolve_result *const *results, const struct core_addr *local4,
+                   const struct core_addr *local6, uint64_t now, const struct core_view **out)
+{
+    const struct endpoint registrar = {
+        .addr = {.kind = CORE_EMBEDDED}, .backend = ENDPOINT_NO_BACKEND, .weight = 1};
     struct core_view *view = calloc(1, sizeof(*view));
     struct candidates *candidates = malloc(sizeof(*candidates));
 
@@ -279,6 +303,8 @@ int endpoints_view(struct endpoints *endpoints, const struct resolve_result *con
     }
     atomic_init(&view->references, 1);
     view->conf = conf_ref(conf);
+    conf_take(endpoints, conf);
+    view->tcp = endpoints->had_tcp;
     view->local4 = *local4;
     view->local6 = *local6;
     for (unsigned i = 0; i < ENDPOINTS_MAX; i++)
@@ -297,6 +323,8 @@ int endpoints_view(struct endpoints *endpoints, const struct resolve_result *con
             endpoint_add(endpoints, view, &candidates->list[j].endpoint, now);
         }
     }
+    if (!conf->backend_count)
+        endpoint_add(endpoints, view, &registrar, now);
     retired_add(endpoints, view, now);
     free(candidates);
     *out = view;

@@ -23,13 +23,15 @@ enum { ENDPOINT_RETIRED_MS = 3600 * 1000 };
 
 struct endpoints;
 
-/* Both are borrowed; the slots of addresses that are new are forgotten in `health`. */
-int endpoints_create(const struct conf *conf, struct health *health, struct endpoints **out);
-/* What there is now. `results` has one for each of conf->backends, NULL: nothing is known yet. Only
- * families with a local address (a port) are in it, and no address of our own. -ENOMEM. */
-int endpoints_view(struct endpoints *endpoints, const struct resolve_result *const *results,
-                   const struct core_addr *local4, const struct core_addr *local6, uint64_t now,
-                   const struct core_view **out);
+/* Borrowed; the slots of addresses that are new are forgotten in it. */
+int endpoints_create(struct health *health, struct endpoints **out);
+/* What there is now. `results` has one for each of conf->backends, NULL: nothing is known yet;
+ * where there are none, the embedded registrar is it. Only families with a local address (a port)
+ * are in it, and no address of our own. The configuration may be another one than before. -ENOMEM.
+ */
+int endpoints_view(struct endpoints *endpoints, const struct conf *conf,
+                   const struct resolve_result *const *results, const struct core_addr *local4,
+                   const struct core_addr *local6, uint64_t now, const struct core_view **out);
 /* When the next retired address is to be left out of a new view. UINT64_MAX: there is none. */
 uint64_t endpoints_next(const struct endpoints *endpoints);
 void endpoints_destroy(struct endpoints **endpoints); /* a NULL *endpoints is fine */

@@ -59,7 +59,7 @@ static uint16_t address_print(const struct sockaddr *sa, char *text, size_t size
     return ntohs(in->sin_port);
 }
 
-static int flow_name_it(struct flow *flow, const struct flow_options *options)
+static int flow_sign(struct flow *flow)
 {
     struct proxy *proxy = flow->proxy;
     struct token token = {
@@ -69,8 +69,6 @@ static int flow_name_it(struct flow *flow, const struct flow_options *options)
         .instance = proxy->options.instance,
         .generation = flow->generation,
     };
-    char peer[INET6_ADDRSTRLEN];
-    uint16_t port;
     struct str text;
 
     arena_reset(&proxy->arena);
@@ -78,6 +76,17 @@ static int flow_name_it(struct flow *flow, const struct flow_options *options)
     if (!text.p)
         return -ENOMEM;
     memcpy(flow->token, text.p, TOKEN_FLOW_LEN);
+    return 0;
+}
+
+static int flow_name_it(struct flow *flow, const struct flow_options *options)
+{
+    struct proxy *proxy = flow->proxy;
+    char peer[INET6_ADDRSTRLEN];
+    uint16_t port;
+
+    if (flow_sign(flow))
+        return -ENOMEM;
     snprintf(flow->name, sizeof(flow->name), "%u.%" PRIu64, proxy->options.worker, options->number);
     port = address_print(options->peer, peer, sizeof(peer));
     snprintf(flow->peer, sizeof(flow->peer),
@@ -99,7 +108,7 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
     int err;
 
     (void)now;
-    if (proxy->flow_count >= proxy->options.flows_max)
+    if (proxy->conf->connections_max && proxy->flow_count >= proxy->conf->connections_max)
         return -EMFILE;
     flow = calloc(1, sizeof(*flow));
     if (!flow)
@@ -182,6 +191,36 @@ void flows_destroy(struct proxy *proxy)
             flow_close(proxy->slots[i].flow, "stopped", 0);
     free(proxy->slots);
     proxy->slots = NULL;
+}
+
+void flows_sign(struct proxy *proxy)
+{
+    for (uint32_t i = 0; i < proxy->slot_count; i++) {
+        struct flow *flow = proxy->slots[i].flow;
+
+        if (!flow)
+            continue;
+        (void)flow_sign(flow); /* else its old one is as good as its key */
+        free(flow->contact.uri);
+        free(flow->contact.token);
+        flow->contact.uri = flow->contact.token = NULL;
+    }
+}
+
+/* A client has the name in its dialogs, and may take another one for another server. */
+void flows_conf_changed(struct proxy *proxy, const struct conf *before)
+{
+    if (strcmp(before->domain, proxy->conf->domain) == 0)
+        return;
+    for (uint32_t i = 0; i < proxy->slot_count; i++) {
+        struct flow *flow = proxy->slots[i].flow;
+
+        if (!flow || flow->host)
+            continue;
+        flow->host = strdup(before->domain);
+        if (!flow->host)
+            flow->transport->close(flow->conn, CAUSE_NO_MEMORY);
+    }
 }
 
 const char *flow_name(const struct flow *flow)

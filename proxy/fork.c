@@ -76,6 +76,7 @@ static void fork_free(struct fork *fork)
     if (fork->next)
         fork->next->link = fork->link;
     arena_destroy(&fork->arena);
+    aor_unref(&fork->aor);
     free(fork->best);
     free(fork);
 }
@@ -516,7 +517,7 @@ static struct fork *fork_create(struct registrar *registrar, const struct sip_ms
         return NULL;
     fork->registrar = registrar;
     fork->server = server;
-    fork->aor = aor;
+    fork->aor = aor ? aor_ref(aor) : NULL;
     fork->invite = request->method == SIP_INVITE;
     fork->branch_count = count;
     for (unsigned i = 0; i < count; i++)
@@ -528,6 +529,7 @@ static struct fork *fork_create(struct registrar *registrar, const struct sip_ms
     }
     if (!fork->request.p || (aor ? !targets_copy(fork, aor) : !fork->branches[0].uri.p)) {
         arena_destroy(&fork->arena);
+        aor_unref(&fork->aor);
         free(fork);
         return NULL;
     }

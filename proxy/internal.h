@@ -57,7 +57,8 @@ struct proxy {
     const struct core_view *core; /* a reference; not the same one in the next call from outside */
     const struct conf *conf;      /* that view's */
     struct transactions *transactions;
-    struct token_keys *tokens;
+    struct token_keys *tokens, *next_tokens; /* next: of the configuration to come; NULL: none */
+    uint8_t run_key[32];
     struct proxy_counters counters;
     bool draining;
     struct {
@@ -119,6 +120,9 @@ void flow_keepalives_agreed(struct flow *flow, unsigned seconds, uint64_t now);
 /* A response went to it. A NULL flow is fine. */
 void flow_answered(struct flow *flow, enum sip_method method, int status, uint64_t now);
 void flows_destroy(struct proxy *proxy);
+/* The configuration was another one: what flows told others about themselves stays as it was. */
+void flows_conf_changed(struct proxy *proxy, const struct conf *before);
+void flows_sign(struct proxy *proxy);       /* their tokens anew: by other keys */
 bool flow_is_full(const struct flow *flow); /* limits.transactions_per_connection */
 
 /* ---- route.c ---- */
@@ -207,4 +211,5 @@ void backend_refused(struct proxy *proxy, const struct core_addr *addr, int err,
 void backend_overloaded(struct proxy *proxy, unsigned slot, const struct sip_msg *response,
                         uint64_t now);
 int probes_create(struct proxy *proxy, uint64_t now); /* -ENOMEM */
+void probes_conf_changed(struct proxy *proxy);
 void probes_destroy(struct proxy *proxy);

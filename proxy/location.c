@@ -8,11 +8,22 @@
 
 enum { FLOW_BUCKETS = 1024 };
 
+/* An AOR and its user in one configuration. */
+struct entry {
+    const struct conf_user *user;
+    struct aor *aor;
+};
+
+/* Sorted by the users' names. */
+struct entries {
+    struct entry *list;
+    unsigned count;
+};
+
 struct location {
     struct location_options options;
     uint64_t last_id;
-    struct aor *aors; /* sorted by user name */
-    unsigned aor_count;
+    struct entries users, next; /* next: prepared */
     size_t binding_count;
     struct binding *flows[FLOW_BUCKETS]; /* bindings by their flow */
 };
@@ -25,43 +36,125 @@ static int name_compare(struct str a, struct str b)
     return order ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-static int aor_compare(const void *a, const void *b)
+static int entry_compare(const void *a, const void *b)
 {
-    return name_compare(str_of(((const struct aor *)a)->user->name),
-                        str_of(((const struct aor *)b)->user->name));
+    return name_compare(str_of(((const struct entry *)a)->user->name),
+                        str_of(((const struct entry *)b)->user->name));
 }
 
-static int aor_search(const void *user, const void *aor)
+static int entry_search(const void *user, const void *entry)
 {
-    return name_compare(*(const struct str *)user, str_of(((const struct aor *)aor)->user->name));
+    return name_compare(*(const struct str *)user,
+                        str_of(((const struct entry *)entry)->user->name));
+}
+
+static struct aor *entry_find(const struct entries *entries, struct str user)
+{
+    const struct entry *entry = entries->count ? bsearch(&user, entries->list, entries->count,
+                                                         sizeof(*entries->list), entry_search)
+                                               : NULL;
+
+    return entry ? entry->aor : NULL;
+}
+
+struct aor *location_find(const struct location *location, struct str user)
+{
+    return user.p ? entry_find(&location->users, user) : NULL;
+}
+
+struct aor *aor_ref(struct aor *aor)
+{
+    aor->references++;
+    return aor;
+}
+
+void aor_unref(struct aor **aor)
+{
+    if (*aor && --(*aor)->references == 0)
+        free(*aor);
+    *aor = NULL;
+}
+
+static void entries_free(struct entries *entries)
+{
+    for (unsigned i = 0; i < entries->count; i++)
+        aor_unref(&entries->list[i].aor);
+    free(entries->list);
+    *entries = (struct entries){0};
+}
+
+/* One that there is, or a new one. */
+static struct aor *aor_take(struct location *location, const struct conf_user *user)
+{
+    struct aor *aor = entry_find(&location->users, str_of(user->name));
+
+    if (!aor)
+        aor = calloc(1, sizeof(*aor));
+    if (!aor)
+        return NULL;
+    aor->location = location;
+    return aor_ref(aor);
+}
+
+int location_prepare(struct location *location, const struct conf *conf)
+{
+    struct entries *next = &location->next;
+
+    entries_free(next);
+    next->list = calloc(conf->user_count + 1, sizeof(*next->list)); /* none is no error */
+    if (!next->list)
+        return -ENOMEM;
+    while (next->count < conf->user_count) {
+        const struct conf_user *user = &conf->users[next->count];
+        struct aor *aor = aor_take(location, user);
+
+        if (!aor) {
+            entries_free(next);
+            return -ENOMEM;
+        }
+        next->list[next->count++] = (struct entry){user, aor};
+    }
+    qsort(next->list, next->count, sizeof(*next->list), entry_compare);
+    return 0;
+}
+
+static void binding_end(struct binding *binding, const char *why);
+
+void location_take(struct location *location, const struct conf *conf)
+{
+    struct entries *next = &location->next;
+
+    for (unsigned i = 0; i < location->users.count; i++) {
+        struct aor *aor = location->users.list[i].aor;
+
+        if (entry_find(next, str_of(aor->user->name)))
+            continue;
+        while (aor->bindings)
+            binding_end(aor->bindings, "user removed");
+        aor->user = NULL;
+    }
+    for (unsigned i = 0; i < next->count; i++)
+        next->list[i].aor->user = next->list[i].user;
+    location->options.conf = conf;
+    entries_free(&location->users);
+    location->users = *next;
+    *next = (struct entries){0};
 }
 
 int location_create(const struct location_options *options, struct location **out)
 {
-    const struct conf *conf = options->conf;
     struct location *location = calloc(1, sizeof(*location));
 
     if (!location)
         return -ENOMEM;
     location->options = *options;
-    location->aors = calloc(conf->user_count ? conf->user_count : 1, sizeof(*location->aors));
-    if (!location->aors) {
+    if (location_prepare(location, options->conf)) {
         free(location);
         return -ENOMEM;
     }
-    location->aor_count = conf->user_count;
-    for (unsigned i = 0; i < conf->user_count; i++)
-        location->aors[i] = (struct aor){.user = &conf->users[i], .location = location};
-    qsort(location->aors, location->aor_count, sizeof(*location->aors), aor_compare);
+    location_take(location, options->conf);
     *out = location;
     return 0;
-}
-
-struct aor *location_find(const struct location *location, struct str user)
-{
-    if (!user.p)
-        return NULL;
-    return bsearch(&user, location->aors, location->aor_count, sizeof(*location->aors), aor_search);
 }
 
 /* ---- comparing URIs ---- */
@@ -219,10 +312,11 @@ void location_destroy(struct location **location)
 
     if (!gone)
         return;
-    for (unsigned i = 0; i < gone->aor_count; i++)
-        while (gone->aors[i].bindings)
-            free(binding_unlink(&gone->aors[i].bindings));
-    free(gone->aors);
+    for (unsigned i = 0; i < gone->users.count; i++)
+        while (gone->users.list[i].aor->bindings)
+            free(binding_unlink(&gone->users.list[i].aor->bindings));
+    entries_free(&gone->users);
+    entries_free(&gone->next);
     free(gone);
     *location = NULL;
 }

@@ -4,8 +4,9 @@
  * more comes, the one that was refreshed longest ago gives way: it most likely is a dead
  * connection of a phone that has a new one, and a phone is not to be locked out by its own past.
  *
- * Ownership: AORs live as long as the location service. A binding lives until it is removed, which
- *            any call below and the timers may do; its `id` is never used again.
+ * Ownership: an AOR is counted, and lives at least as long as its user is one. A binding lives
+ *            until it is removed, which any call below and the timers may do; its `id` is never
+ *            used again. The configuration is borrowed until another one is taken.
  * Threads:   one loop's, no locks.
  * Units:     milliseconds of the loop clock; seconds where a name says _s. */
 #pragma once
@@ -44,7 +45,8 @@ struct binding {
 };
 
 struct aor {
-    const struct conf_user *user;
+    unsigned references;
+    const struct conf_user *user; /* NULL: it is a user no more, and has no bindings */
     struct location *location;
     struct binding *bindings;
     unsigned count;
@@ -53,7 +55,7 @@ struct aor {
 struct location_options {
     const struct conf *conf;
     struct timers *timers;
-    /* A binding was removed, and is about to be freed: "expired", "flow gone". */
+    /* A binding was removed, and is about to be freed: "expired", "flow gone", "user removed". */
     void (*ended)(void *context, const struct binding *binding, const char *why);
     void *context;
 };
@@ -61,6 +63,12 @@ struct location_options {
 int location_create(const struct location_options *options, struct location **out); /* -ENOMEM */
 void location_destroy(struct location **location);
 size_t location_bindings(const struct location *location); /* of all users */
+/* The users of another configuration: prepared, which can fail (-ENOMEM), then taken. Who stays one
+ * keeps the bindings. */
+int location_prepare(struct location *location, const struct conf *conf);
+void location_take(struct location *location, const struct conf *conf); /* what was prepared */
+struct aor *aor_ref(struct aor *aor);
+void aor_unref(struct aor **aor); /* a NULL *aor is fine */
 
 /* NULL: no such user. Escapes of the URI's user part must be gone: location_user(). */
 struct aor *location_find(const struct location *location, struct str user);

@@ -353,21 +353,41 @@ static void look_later(struct probes *probes, uint64_t now)
     timer_start(probes->proxy->options.timers, &probes->timer, next, look);
 }
 
+static bool wanted(const struct conf *conf)
+{
+    return conf->probe.interval_s && conf->backend_count;
+}
+
 int probes_create(struct proxy *proxy, uint64_t now)
 {
-    struct probes *probes;
+    struct probes *probes = calloc(1, sizeof(*probes));
 
-    if (!proxy->conf->probe.interval_s || !proxy->conf->backend_count)
-        return 0;
-    probes = calloc(1, sizeof(*probes));
     if (!probes)
         return -ENOMEM;
     probes->proxy = proxy;
     for (unsigned slot = 0; slot < ENDPOINTS_MAX; slot++)
         probes->slots[slot].probes = probes;
     proxy->probes = probes;
-    look(&probes->timer, now);
+    if (wanted(proxy->conf))
+        look(&probes->timer, now);
     return 0;
+}
+
+void probes_conf_changed(struct proxy *proxy)
+{
+    struct probes *probes = proxy->probes;
+
+    if (!probes)
+        return;
+    if (wanted(proxy->conf)) {
+        timer_start(proxy->options.timers, &probes->timer, 0, look);
+        return;
+    }
+    timer_stop(proxy->options.timers, &probes->timer);
+    for (unsigned slot = 0; slot < ENDPOINTS_MAX; slot++) {
+        probe_drop(&probes->slots[slot]);
+        probes->slots[slot].known = false;
+    }
 }
 
 void probes_destroy(struct proxy *proxy)

@@ -14,6 +14,20 @@ static int transaction_send(void *context, const struct hop *to, struct str byte
     return proxy_send(context, to, bytes);
 }
 
+/* The file's keys, and that of this run: tokens that it signed before the file had any are good. */
+static int tokens_make(const struct proxy *proxy, const struct conf *conf, struct token_keys **out)
+{
+    uint8_t keys[CONF_TOKEN_KEYS_MAX + 1][32];
+    unsigned count = conf->flow_token_key_count;
+    int err;
+
+    memcpy(keys, conf->flow_token_keys, count * sizeof(keys[0]));
+    memcpy(keys[count], proxy->run_key, sizeof(keys[0]));
+    err = token_keys_create(keys, count + 1, out);
+    explicit_bzero(keys, sizeof(keys));
+    return err;
+}
+
 int proxy_create(const struct proxy_options *options, struct proxy **out)
 {
     struct proxy *proxy = calloc(1, sizeof(*proxy));
@@ -22,6 +36,8 @@ int proxy_create(const struct proxy_options *options, struct proxy **out)
     if (!proxy)
         return -ENOMEM;
     proxy->options = *options;
+    proxy->options.run_key = NULL;
+    memcpy(proxy->run_key, options->run_key, sizeof(proxy->run_key));
     proxy->free_slot = SLOT_NONE;
     proxy_view_set(proxy, options->core);
 
@@ -29,7 +45,7 @@ int proxy_create(const struct proxy_options *options, struct proxy **out)
     if (!err)
         err = buf_create(&proxy->out, proxy->conf->limits.message_size + OUT_SLACK);
     if (!err)
-        err = token_keys_create(options->token_keys, options->token_key_count, &proxy->tokens);
+        err = tokens_make(proxy, proxy->conf, &proxy->tokens);
     if (!err)
         err = transactions_create(
             &(struct transactions_options){
@@ -61,11 +77,46 @@ void proxy_destroy(struct proxy **proxy)
     forwards_destroy(p);
     transactions_destroy(&p->transactions);
     token_keys_destroy(&p->tokens);
+    token_keys_destroy(&p->next_tokens);
+    explicit_bzero(p->run_key, sizeof(p->run_key));
     buf_destroy(&p->out);
     arena_destroy(&p->arena);
     core_view_unref(&p->core);
     free(p);
     *proxy = NULL;
+}
+
+int proxy_conf_prepare(struct proxy *proxy, const struct conf *conf)
+{
+    struct buf larger;
+
+    token_keys_destroy(&proxy->next_tokens);
+    if (conf->limits.message_size + OUT_SLACK > proxy->out.size) {
+        if (buf_create(&larger, conf->limits.message_size + OUT_SLACK))
+            return -ENOMEM;
+        buf_destroy(&proxy->out); /* between two messages: nothing is in it */
+        proxy->out = larger;
+    }
+    return tokens_make(proxy, conf, &proxy->next_tokens);
+}
+
+static void conf_changed(struct proxy *proxy, const struct conf *before)
+{
+    const struct conf *conf = proxy->conf;
+    bool keys = before->flow_token_key_count != conf->flow_token_key_count ||
+                memcmp(before->flow_token_keys, conf->flow_token_keys,
+                       conf->flow_token_key_count * sizeof(conf->flow_token_keys[0])) != 0;
+
+    flows_conf_changed(proxy, before);
+    if (proxy->next_tokens && keys) {
+        token_keys_destroy(&proxy->tokens);
+        proxy->tokens = proxy->next_tokens;
+        proxy->next_tokens = NULL;
+        flows_sign(proxy);
+    }
+    token_keys_destroy(&proxy->next_tokens);
+    transactions_max_set(proxy->transactions, conf->limits.transactions);
+    probes_conf_changed(proxy);
 }
 
 void proxy_view_set(struct proxy *proxy, const struct core_view *view)
@@ -74,6 +125,8 @@ void proxy_view_set(struct proxy *proxy, const struct core_view *view)
 
     proxy->core = core_view_ref(view);
     proxy->conf = view->conf;
+    if (before && before->conf != view->conf)
+        conf_changed(proxy, before->conf);
     core_view_unref(&before);
     if (view->local4.in.sin_port)
         core_addr_text(&view->local4, proxy->core_host4);

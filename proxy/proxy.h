@@ -24,10 +24,9 @@ struct proxy_options {
     uint64_t now;
     uint8_t worker;
     struct timers *timers;
-    unsigned flows_max;              /* of this worker */
-    const uint8_t (*token_keys)[32]; /* the file's flow_token_keys, or one random key: the same for
-                                        all workers. The first signs, all verify. */
-    unsigned token_key_count;
+    const uint8_t
+        *run_key; /* 32 random bytes, the same for all workers: signs tokens where the
+                     file has no flow_token_keys, and verifies them in any case. Copied. */
     uint32_t
         instance; /* random, the same for all workers: tells this run's flows from older ones */
     int (*core_send)(void *context, const struct core_addr *to, struct str bytes);
@@ -44,6 +43,9 @@ void proxy_destroy(struct proxy **proxy); /* every flow must be closed before */
 /* The core side has changed, or the configuration, which comes with it. Not from inside another
  * call. */
 void proxy_view_set(struct proxy *proxy, const struct core_view *view);
+/* Make what another configuration asks for, ahead of the view that brings it, so that nothing of it
+ * can fail then; what was made for one that never came is forgotten. -ENOMEM. */
+int proxy_conf_prepare(struct proxy *proxy, const struct conf *conf);
 
 /* Bytes of a stream (TLS, TCP), from the beginning of what was not yet taken. Returns how many were
  * taken: drop those, keep the rest, and call again with more. -EPROTO, or -EMSGSIZE for a message

@@ -74,6 +74,27 @@ int registrar_create(const struct registrar_options *options, struct registrar *
     return 0;
 }
 
+int registrar_prepare(struct registrar *registrar, const struct conf *conf)
+{
+    struct buf larger;
+
+    if (conf->limits.message_size + HEADROOM > registrar->out.size) {
+        if (buf_create(&larger, conf->limits.message_size + HEADROOM))
+            return -ENOMEM;
+        buf_destroy(&registrar->out); /* between two messages: nothing is in it */
+        registrar->out = larger;
+    }
+    return location_prepare(registrar->location, conf);
+}
+
+void registrar_take(struct registrar *registrar, const struct conf *conf)
+{
+    location_take(registrar->location, conf);
+    digest_conf_set(registrar->digest, conf);
+    transactions_max_set(registrar->transactions, conf->limits.transactions);
+    registrar->options.conf = conf;
+}
+
 void registrar_destroy(struct registrar **registrar)
 {
     struct registrar *gone = *registrar;

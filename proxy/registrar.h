@@ -15,7 +15,7 @@
 struct registrar;
 
 struct registrar_options {
-    const struct conf *conf; /* domain, aliases, users, registrar */
+    const struct conf *conf; /* domain, aliases, users, registrar; borrowed, see registrar_take() */
     struct timers *timers;
     void (*send)(void *context, struct str bytes); /* to the edge */
     void *context;
@@ -23,6 +23,10 @@ struct registrar_options {
 
 int registrar_create(const struct registrar_options *options, struct registrar **out);
 void registrar_destroy(struct registrar **registrar);
+/* Another configuration: prepared, which can fail (-ENOMEM), then taken. Its users keep their
+ * bindings; those of who is none any more end. */
+int registrar_prepare(struct registrar *registrar, const struct conf *conf);
+void registrar_take(struct registrar *registrar, const struct conf *conf); /* the one prepared */
 size_t registrar_bindings(const struct registrar *registrar);
 size_t registrar_transactions(const struct registrar *registrar);
 void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uint64_t now);

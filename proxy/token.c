@@ -7,7 +7,9 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
-enum { HEAD = 14, MAC = 10, KEYS_MAX = 8 };
+#include "conf/conf.h"
+
+enum { HEAD = 14, MAC = 10, KEYS_MAX = CONF_TOKEN_KEYS_MAX + 1 };
 
 struct token_keys {
     EVP_MAC *hmac;

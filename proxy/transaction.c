@@ -100,6 +100,11 @@ void transactions_destroy(struct transactions **transactions)
     *transactions = NULL;
 }
 
+void transactions_max_set(struct transactions *transactions, size_t max)
+{
+    transactions->options.max = max;
+}
+
 size_t transactions_count(const struct transactions *transactions)
 {
     return transactions->server_count + transactions->client_count;

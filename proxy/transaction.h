@@ -72,7 +72,8 @@ struct transactions_options {
 
 /* -ENOMEM. -EIO: no random numbers. */
 int transactions_create(const struct transactions_options *options, struct transactions **out);
-void transactions_destroy(struct transactions **transactions);      /* no callbacks */
+void transactions_destroy(struct transactions **transactions); /* no callbacks */
+void transactions_max_set(struct transactions *transactions, size_t max);
 size_t transactions_count(const struct transactions *transactions); /* both kinds */
 const struct retransmissions *transactions_repeated(const struct transactions *transactions);
 

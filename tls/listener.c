@@ -175,16 +175,9 @@ static void accept_failed(struct listener *listener, int error)
     uv_timer_start(&listener->rest, rested, REST_MS, 0);
 }
 
-static void readable(uv_poll_t *poll, int status, int events)
+static void accept_some(struct listener *listener, int most)
 {
-    struct listener *listener = poll->data;
-
-    (void)events;
-    if (status < 0) { /* libuv has stopped polling; a listening socket has no lasting error */
-        uv_timer_start(&listener->rest, rested, REST_MS, 0);
-        return;
-    }
-    for (int i = 0; i < ACCEPTS_PER_WAKE_UP && !listener->closing; i++) {
+    for (int i = 0; i < most && !listener->closing; i++) {
         union conf_sockaddr peer;
         socklen_t len = sizeof(peer);
         int fd = accept4(listener->fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -195,6 +188,17 @@ static void readable(uv_poll_t *poll, int status, int events)
         }
         connection_take(listener, fd, &peer);
     }
+}
+
+static void readable(uv_poll_t *poll, int status, int events)
+{
+    struct listener *listener = poll->data;
+
+    (void)events;
+    if (status < 0) /* libuv has stopped polling; a listening socket has no lasting error */
+        uv_timer_start(&listener->rest, rested, REST_MS, 0);
+    else
+        accept_some(listener, ACCEPTS_PER_WAKE_UP);
 }
 
 /* Life ----------------------------------------------------------------------------------------- */
@@ -232,12 +236,27 @@ int listener_open(const struct listener_options *options, struct listener **out)
     uv_timer_init(options->loop, &listener->rest);
     listener->poll.data = listener->rest.data = listener;
     listener->handles = 2;
-    if (!poll_start(listener)) {
-        listener_close(&listener);
-        return -ENOMEM;
-    }
     *out = listener;
     return 0;
+}
+
+int listener_start(struct listener *listener)
+{
+    return poll_start(listener) ? 0 : -ENOMEM;
+}
+
+void listener_conf_set(struct listener *listener, const struct conf_listener *conf,
+                       unsigned connections_max)
+{
+    listener->options.conf = conf;
+    listener->options.connections_max = connections_max;
+}
+
+void listener_retire(struct listener **listener)
+{
+    if (*listener)
+        accept_some(*listener, SOMAXCONN);
+    listener_close(listener);
 }
 
 uint16_t listener_port(const struct listener *listener)

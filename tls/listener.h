@@ -38,7 +38,14 @@ struct listener_options {
  * same user would be let in without a word. For the main thread, before the workers listen.
  * 0 or what listener_open() would return. */
 int listener_probe(const struct conf_listener *conf);
-/* -EADDRINUSE, -EACCES (port below 1024), -EADDRNOTAVAIL, ... as the system says it. */
+/* It listens, and accepts nothing yet. -EADDRINUSE, -EACCES (port below 1024), -EADDRNOTAVAIL, ...
+ * as the system says it. */
 int listener_open(const struct listener_options *options, struct listener **out);
+int listener_start(struct listener *listener); /* accept what comes from now on. -ENOMEM */
 uint16_t listener_port(const struct listener *listener); /* bound: port 0 becomes a free one */
-void listener_close(struct listener **listener);         /* a NULL *listener is fine */
+/* What it accepts from now on is for this one, of the same address. */
+void listener_conf_set(struct listener *listener, const struct conf_listener *conf,
+                       unsigned connections_max);
+/* Accept those that are connected and wait, and close. A NULL *listener is fine. */
+void listener_retire(struct listener **listener);
+void listener_close(struct listener **listener); /* a NULL *listener is fine */

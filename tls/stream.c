@@ -399,6 +399,8 @@ int streams_conf_prepare(struct streams *streams, const struct conf *conf)
 void streams_conf_set(struct streams *streams, const struct conf *conf)
 {
     streams->options.conf = conf;
+    for (struct stream *stream = streams->all; stream; stream = stream->next)
+        stream_deadline_update(stream);
 }
 
 void streams_certificates_set(struct streams *streams, struct certificates *certificates)

@@ -37,7 +37,7 @@ struct streams_options {
 int streams_create(const struct streams_options *options, struct streams **out); /* -ENOMEM */
 /* Make room for what a configuration asks for, ahead of streams_conf_set(). -ENOMEM. */
 int streams_conf_prepare(struct streams *streams, const struct conf *conf);
-/* For all that comes; a connection that is there keeps what it has agreed on. */
+/* Also for the connections that are there. */
 void streams_conf_set(struct streams *streams, const struct conf *conf);
 void streams_certificates_set(struct streams *streams, struct certificates *certificates);
 /* Take a socket over that this listener accepted: closed on any error. */

@@ -37,7 +37,7 @@ struct ws_conn {
     struct request *request; /* NULL: the connection is open */
 
     uint64_t opened, received, begun, pinged; /* times; received: anything at all */
-    uint32_t ping_interval;                   /* this connection's, jittered; 0: none */
+    uint8_t ping_jitter;                      /* how much earlier or later it pings than others */
     bool had_message, ping_waits_pong;
     unsigned close_code; /* what the close frame will say; 0: none is due */
 

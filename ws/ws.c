@@ -94,6 +94,15 @@ static uint64_t after(uint64_t since, uint64_t span_ms)
     return span_ms ? since + span_ms : UINT64_MAX;
 }
 
+/* A tenth earlier or later for each, so that thousands which came back together after a restart do
+ * not ping together for ever. */
+static uint64_t ping_interval(const struct ws_conn *conn, const struct conf *conf)
+{
+    uint64_t interval = (uint64_t)conf->websocket.ping_interval_s * PER_S;
+
+    return interval - interval / 10 + interval / 5 * conn->ping_jitter / UINT8_MAX;
+}
+
 static uint64_t due_at(const struct ws_conn *conn, enum due due)
 {
     const struct conf *conf = stream_conf(conn->stream);
@@ -112,7 +121,8 @@ static uint64_t due_at(const struct ws_conn *conn, enum due due)
                    ? after(conn->pinged, (uint64_t)conf->websocket.pong_timeout_s * PER_S)
                    : UINT64_MAX;
     case DUE_PING:
-        return conn->ping_waits_pong ? UINT64_MAX : after(conn->received, conn->ping_interval);
+        return conn->ping_waits_pong ? UINT64_MAX
+                                     : after(conn->received, ping_interval(conn, conf));
     case DUE_COUNT: break;
     }
     return UINT64_MAX;
@@ -169,16 +179,6 @@ static void ws_expire(void *context, uint64_t now)
     }
 }
 
-/* A tenth earlier or later for each, so that thousands which came back together after a restart do
- * not ping together for ever. */
-static uint32_t ping_interval(struct ws *ws, const struct conf *conf)
-{
-    uint32_t interval = conf->websocket.ping_interval_s * PER_S;
-
-    ws->jitter = ws->jitter * 1664525U + 1013904223U; /* Numerical Recipes' generator */
-    return interval - interval / 10 + (ws->jitter >> 8) % (interval / 5 + 1);
-}
-
 /* Life ----------------------------------------------------------------------------------------- */
 
 static int ws_open(void *context, struct stream *stream, void **out)
@@ -209,7 +209,8 @@ static void conn_open(struct ws_conn *conn)
     free(conn->request);
     conn->request = NULL;
     conn->opened = conn->received = stream_now(conn->stream);
-    conn->ping_interval = ping_interval(conn->ws, conf);
+    conn->ws->jitter = conn->ws->jitter * 1664525U + 1013904223U; /* Numerical Recipes' generator */
+    conn->ping_jitter = (uint8_t)(conn->ws->jitter >> 24);
     conn->close_code = CLOSE_TRY_AGAIN_LATER;
     if (!stream_flow_open(conn->stream,
                           stream_is_tls(conn->stream) ? &transport_wss : &transport_ws, conn, host))

@@ -489,6 +489,7 @@ void world_open(struct world *world, const struct world_options *options)
     for (unsigned i = 0; i < WORLD_CLIENTS; i++)
         world->clients[i] = (struct client){.world = world, .number = i};
     conf_make(world);
+    world->conf.connections_max = options->small_limits ? WORLD_CLIENTS - 1 : WORLD_CLIENTS;
     view_make(world);
 
     err = timers_create(world->now, &world->timers);
@@ -499,9 +500,7 @@ void world_open(struct world *world, const struct world_options *options)
                 .health = &world->health,
                 .worker = 2,
                 .timers = world->timers,
-                .flows_max = options->small_limits ? WORLD_CLIENTS - 1 : WORLD_CLIENTS,
-                .token_keys = KEYS,
-                .token_key_count = 1,
+                .run_key = KEYS[0],
                 .instance = 12345,
                 .core_send = core_send,
                 .context = world,

@@ -112,6 +112,7 @@ void edge_start(struct edge *edge, enum conf_listener_kind kind, const char *add
         .context = edge,
     };
     assert_int_equal(listener_open(&listener, &edge->listener), 0);
+    assert_int_equal(listener_start(edge->listener), 0);
 }
 
 /* Wakes up for `fd` too. */

@@ -110,6 +110,7 @@ void edge_setup(struct edge *edge, bool contact_path)
     edge->instance = 12345;
     edge->conf = (struct conf){
         .domain = "sip.test",
+        .connections_max = EDGE_CLIENTS,
         .backends = &BACKEND,
         .backend_count = 1,
         .contact_path = contact_path,
@@ -143,7 +144,7 @@ void edge_start(struct edge *edge)
     proxy_destroy(&edge->proxy);
     timers_destroy(&edge->timers);
     assert_int_equal(timers_create(edge->now, &edge->timers), 0);
-    const uint8_t keys[1][32] = {{edge->token_key}};
+    const uint8_t key[32] = {edge->token_key};
     struct proxy_options options = {
         .core = &edge->view,
         .health = &edge->health,
@@ -151,9 +152,7 @@ void edge_start(struct edge *edge)
         .now = edge->now,
         .worker = 2,
         .timers = edge->timers,
-        .flows_max = EDGE_CLIENTS,
-        .token_keys = keys,
-        .token_key_count = 1,
+        .run_key = key,
         .instance = edge->instance,
         .core_send = core_send,
         .context = edge,

@@ -68,7 +68,7 @@ static void result_set(unsigned backend, const struct row *rows)
 static void renew(void)
 {
     core_view_unref(&view);
-    assert_int_equal(endpoints_view(endpoints, results, &local4, &local6, now, &view), 0);
+    assert_int_equal(endpoints_view(endpoints, &conf, results, &local4, &local6, now, &view), 0);
 }
 
 static const struct endpoint *at(const char *host)
@@ -113,7 +113,7 @@ static int setup(void **state)
     local4 = address("10.0.0.2", 5060);
     local6 = address("2001:db8::2", 5060);
     now = 1000;
-    return endpoints_create(&conf, &health, &endpoints);
+    return endpoints_create(&health, &endpoints);
 }
 
 static int teardown(void **state)
@@ -452,6 +452,49 @@ static void whatever_names_come_to_a_view_is_in_order(void **state) /* B1, B3 */
     core_view_unref(&before);
 }
 
+/* The second backend, and a new one before it. */
+static void another_configuration_keeps_slots_and_retires_the_rest(void **state) /* B1, R8 */
+{
+    struct conf_backend list[] = {
+        {.host = "new.test",               .priority = 1, .weight = 1},
+        { .host = "PBX.test", .transport = CONF_TRANSPORT_TCP, .priority = 1, .weight = 1},
+    };
+    struct conf next = {.backends = list, .backend_count = ARRAY_LEN(list)}, none = {0};
+    const struct resolve_result *of_next[2];
+    unsigned slot;
+
+    (void)state;
+    backends[1].transport = CONF_TRANSPORT_TCP;
+    result_set(0, ROWS({.host = "10.0.0.10"}));
+    result_set(1, ROWS({.host = "10.0.0.11", .transport = RESOLVE_TCP}));
+    renew();
+    slot = at("10.0.0.11")->slot;
+    of_next[0] = NULL;
+    of_next[1] = results[1];
+    core_view_unref(&view);
+    assert_int_equal(endpoints_view(endpoints, &next, of_next, &local4, &local6, now, &view), 0);
+    assert_ptr_equal(view->conf, &next);
+    assert_int_equal(at("10.0.0.11")->slot, slot);
+    assert_int_equal(at("10.0.0.11")->backend, 1);
+    assert_true(at("10.0.0.10")->retired && at("10.0.0.10")->backend == ENDPOINT_NO_BACKEND);
+
+    core_view_unref(&view); /* to the embedded registrar */
+    assert_int_equal(endpoints_view(endpoints, &none, NULL, &local4, &local6, now, &view), 0);
+    assert_int_equal(view->endpoints[0].addr.kind, CORE_EMBEDDED);
+    assert_false(view->endpoints[0].retired);
+    assert_true(at("10.0.0.11")->retired && at("10.0.0.11")->backend == ENDPOINT_NO_BACKEND);
+    assert_true(view->tcp); /* its calls go on */
+
+    renew(); /* and back */
+    assert_false(at("10.0.0.10")->retired || at("10.0.0.11")->retired);
+    assert_int_equal(at("10.0.0.10")->backend, 0);
+    assert_int_equal(at("10.0.0.11")->slot, slot);
+    assert_true(view->endpoints[2].retired && view->endpoints[2].addr.kind == CORE_EMBEDDED);
+    now += HOUR;
+    renew();
+    assert_int_equal(view->endpoint_count, 2);
+}
+
 static void without_memory_all_stays_as_it_was(void **state) /* B1 */
 {
     const struct core_view *none = NULL;
@@ -464,7 +507,7 @@ static void without_memory_all_stays_as_it_was(void **state) /* B1 */
     result_set(0, ROWS({.host = "10.0.0.11"}));
     for (until_failure = 1;; until_failure++) {
         unsigned long failing = until_failure;
-        int err = endpoints_view(endpoints, results, &local4, &local6, now, &none);
+        int err = endpoints_view(endpoints, &conf, results, &local4, &local6, now, &none);
 
         until_failure = failing;
         if (!err)
@@ -498,6 +541,7 @@ int main(void)
         T(families_without_a_local_address_are_left_out),
         T(our_own_address_is_no_endpoint),
         T(whatever_names_come_to_a_view_is_in_order),
+        T(another_configuration_keeps_slots_and_retires_the_rest),
         T(without_memory_all_stays_as_it_was),
         T(a_view_lives_as_long_as_it_is_referred_to),
     };

@@ -763,13 +763,9 @@ static void what_can_not_be_made_is_an_error(void **state) /* V7 */
         struct registrar *other = NULL;
         struct timers *timers = NULL;
         static unsigned long first;
-        const uint8_t keys[1][32] = {{1}};
-        struct proxy_options options = {.core = &edge.view,
-                                        .health = &edge.health,
-                                        .timers = edge.timers,
-                                        .flows_max = 1,
-                                        .token_keys = keys,
-                                        .token_key_count = 1};
+        const uint8_t key[32] = {1};
+        struct proxy_options options = {
+            .core = &edge.view, .health = &edge.health, .timers = edge.timers, .run_key = key};
 
         memory.first = ++first;
         memory.once = true;

@@ -105,6 +105,28 @@ class Edge:
         line = self.process.wait_output(r" status (connections=.*)$", count=before + 1)[-1]
         return {name: int(number) for name, number in re.findall(r"([\w-]+)=(\d+)", line)}
 
+    def rewrite(self, *changes):
+        """Its file, with each (before, after) in place of what must be in it; ("", more) is added."""
+        text = self.file.read_text()
+        for before, after in changes:
+            assert before in text, f"{before!r} is not in:\n{text}"
+            text = text.replace(before, after, 1) if before else text + after + "\n"
+        self.file.write_text(text)
+
+    def reload(self, *changes, refused=False):
+        """rewrite(), then SIGHUP, and what is said of it in the end: what has changed, or the lines of
+        what is wrong."""
+        done, no = r" configuration reloaded changed=(.*)$", r" (reload refused: .*)$"
+        before = len(self.process.matches(f"{done}|{no}"))
+        at = len(self.log())
+        self.rewrite(*changes)
+        os.kill(self.pid, signal.SIGHUP)
+        changed, why = self.process.wait_output(f"{done}|{no}", count=before + 1)[-1]
+        mistakes = re.findall(r" configuration mistake reason=\"(.*)\"$", self.log()[at:], re.M)
+        assert bool(why) == refused, why or f"taken: {changed}"
+        assert bool(mistakes) == refused
+        return mistakes if refused else changed.strip('"').split(", ")
+
     @property
     def wss_url(self):
         return f"wss://localhost:{self.wss_port}/"

@@ -76,7 +76,8 @@ static int ticket_key(SSL *ssl, unsigned char name[NAME_SIZE], unsigned char *iv
         EVP_CipherInit_ex2(cipher, tickets->cipher, keys->bytes + NAME_SIZE + MAC_KEY_SIZE, iv,
                            encrypt, NULL) != 1)
         return -1;
-    return keys == &tickets->now ? 1 : 2; /* 2: and a new ticket, please */
+    /* 2: and a new ticket, please. TLS 1.3's are for one use each (RFC 8446 C.4). */
+    return keys == &tickets->now && SSL_version(ssl) < TLS1_3_VERSION ? 1 : 2;
 }
 
 int tickets_open(const struct ticket_keys *keys, struct tickets **out)

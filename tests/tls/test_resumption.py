@@ -35,6 +35,17 @@ def test_a_session_is_resumed_by_every_worker(edge, version, kind):  # X4
     assert workers == {str(n) for n in range(WORKERS)}
 
 
+def test_a_resumed_connection_brings_a_new_ticket(edge):  # X4: clients use each once
+    client = handshake.context(edge.ca, "TLS 1.3")
+    session, tickets = None, set()
+    for _ in range(5):
+        with handshake.connect(HOST, edge.tls_port, client, session=session) as tls:
+            assert handshake.ping(tls) and tls.session_reused == bool(tickets)
+            session = tls.session
+            tickets.add(session.id)  # a hash of the ticket
+    assert len(tickets) == 5
+
+
 @pytest.mark.parametrize("version", handshake.VERSIONS)
 def test_a_session_of_one_port_is_good_at_the_other(edge, version):  # X4
     client = handshake.context(edge.ca, version)

@@ -1,7 +1,5 @@
 #include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/transaction_internal.h"
@@ -106,9 +104,10 @@ void client_transaction_id(const struct client_transaction *client, char id[TRAN
 {
     const struct transactions *transactions = client->table;
 
-    (void)snprintf(id, TRANSACTION_ID_SIZE, "%02x%06" PRIx32 "%08" PRIx32,
-                   transactions->options.worker, client->slot & (CLIENT_SLOTS_MAX - 1),
-                   transactions->slots[client->slot].generation);
+    number_hex(id, 2, transactions->options.worker);
+    number_hex(id + 2, 6, client->slot);
+    number_hex(id + 8, 8, transactions->slots[client->slot].generation);
+    id[TRANSACTION_ID_SIZE - 1] = '\0';
 }
 
 /* Lower case, as printed: a branch is handed back unchanged. */
@@ -157,21 +156,26 @@ static uint64_t branch_hash(const struct transactions *transactions, struct str 
                                   sizeof(transactions->secret));
 }
 
+/* Our Via is the first one that sip_print() prints, and no value has a line end in it. */
+static const struct str first_via = {"\r\nVia: SIP/2.0/", 15};
+
 /* The branch of the request that is sent: what stands behind its id is not ours here, but has to
  * come back too (RFC 3261 17.1.3). */
 static void branch_keep(struct client_transaction *client, struct str request)
 {
-    char begin[sizeof("z9hG4bK") + TRANSACTION_ID_SIZE], id[TRANSACTION_ID_SIZE];
-    const char *at, *end = request.p + request.len;
-    size_t len = 0;
+    const char *via = memmem(request.p, request.len, first_via.p, first_via.len);
+    const char *end = request.p + request.len, *at;
+    struct str branch;
 
-    client_transaction_id(client, id);
-    (void)snprintf(begin, sizeof(begin), "z9hG4bK%s", id);
-    at = memmem(request.p, request.len, begin, strlen(begin));
+    assert(via);
+    at = memmem(via, (size_t)(end - via), ";branch=", strlen(";branch="));
     assert(at);
-    while (at + len < end && !strchr("; \t,\r", at[len]))
-        len++;
-    client->branch = branch_hash(client->table, (struct str){at, len});
+    branch = (struct str){at + strlen(";branch="), 0};
+    at = branch.p;
+    while (at<end && * at> ' ' && *at != ';' && *at != ',')
+        at++;
+    branch.len = (size_t)(at - branch.p);
+    client->branch = branch_hash(client->table, branch);
 }
 
 static void request_forget(struct client_transaction *client)
@@ -400,11 +404,12 @@ static bool may_repeat(const struct client_transaction *client)
  * be made of it, else nothing. */
 static int request_keep(struct client_transaction *client, struct str request)
 {
-    const char *body = memmem(request.p, request.len, "\r\n\r\n", 4);
+    bool repeat = may_repeat(client), invite = client->method == SIP_INVITE;
+    const char *body = invite ? memmem(request.p, request.len, "\r\n\r\n", 4) : NULL;
     size_t head = body ? (size_t)(body - request.p) + 4 : request.len;
-    size_t len = may_repeat(client) ? request.len : head;
+    size_t len = repeat ? request.len : head;
 
-    if (!may_repeat(client) && client->method != SIP_INVITE)
+    if (!repeat && !invite)
         return 0;
     client->request.p = malloc(len);
     if (!client->request.p)
@@ -415,15 +420,12 @@ static int request_keep(struct client_transaction *client, struct str request)
     return 0;
 }
 
-/* Our Via is the first header that sip_print() prints. */
 static void via_says_udp(struct client_transaction *client)
 {
-    static const struct str tcp = {"\r\nVia: SIP/2.0/TCP ", 19},
-                            udp = {"\r\nVia: SIP/2.0/UDP ", 19};
-    char *via = memmem(client->request.p, client->request.head, tcp.p, tcp.len);
+    char *via = memmem(client->request.p, client->request.head, first_via.p, first_via.len);
 
     if (via)
-        memcpy(via, udp.p, udp.len);
+        memcpy(via + first_via.len, "UDP", strlen("UDP"));
 }
 
 /* RFC 3261 18.1.1: TCP was for its size, and there is none (T7). 0, or -EPIPE. */

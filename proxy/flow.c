@@ -82,15 +82,15 @@ static int flow_sign(struct flow *flow)
 static int flow_name_it(struct flow *flow, const struct flow_options *options)
 {
     struct proxy *proxy = flow->proxy;
+    bool six = options->peer->sa_family == AF_INET6;
     char peer[INET6_ADDRSTRLEN];
-    uint16_t port;
 
     if (flow_sign(flow))
         return -ENOMEM;
     snprintf(flow->name, sizeof(flow->name), "%u.%" PRIu64, proxy->options.worker, options->number);
-    port = address_print(options->peer, peer, sizeof(peer));
-    snprintf(flow->peer, sizeof(flow->peer),
-             options->peer->sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u", peer, port);
+    flow->peer_port = address_print(options->peer, peer, sizeof(peer));
+    snprintf(flow->peer, sizeof(flow->peer), six ? "[%s]:%u" : "%s:%u", peer, flow->peer_port);
+    flow->peer_address = (struct str){flow->peer + six, strlen(peer)};
     flow->port = address_print(options->local, flow->local, sizeof(flow->local));
     if (options->host) {
         flow->host = strdup(options->host);

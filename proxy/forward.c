@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include <utlist.h>
-#define XXH_STATIC_LINKING_ONLY /* the size of XXH3_state_t */
 #include <xxhash.h>
 
 #include "proxy/forward_internal.h"
@@ -18,6 +17,7 @@ static struct forward *forward_create(struct proxy *proxy, const struct sip_msg 
                                       const struct hop *from)
 {
     struct forward *forward = calloc(1, sizeof(*forward));
+    size_t kept;
 
     if (!forward)
         return NULL;
@@ -26,7 +26,8 @@ static struct forward *forward_create(struct proxy *proxy, const struct sip_msg 
     forward->method = request->method;
     forward->opens = !request->to_tag.p;
     forward->slot = NO_BACKEND;
-    snprintf(forward->call_id, sizeof(forward->call_id), STR_FMT, STR_ARG(request->call_id));
+    kept = request->call_id.len < CALL_ID_KEPT ? request->call_id.len : CALL_ID_KEPT - 1;
+    memcpy(forward->call_id, request->call_id.p, kept);
     DL_APPEND(proxy->forwards, forward);
     proxy->forward_count++;
     if (from->flow) {
@@ -202,8 +203,9 @@ enum refusal request_print(struct proxy *proxy, struct sip_msg *request, const s
 
 void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SIZE])
 {
-    (void)snprintf(id, TRANSACTION_ID_SIZE, "%02xffffff%08x", proxy->options.worker,
-                   (unsigned)XXH3_64bits_withSeed(key.p, key.len, proxy->options.instance));
+    number_hex(id, 8, (uint64_t)proxy->options.worker << 24 | 0xffffff);
+    number_hex(id + 8, 8, XXH3_64bits_withSeed(key.p, key.len, proxy->options.instance));
+    id[TRANSACTION_ID_SIZE - 1] = '\0';
 }
 
 /* As it goes out. What turns out too large for a datagram is printed anew for TCP (T7). */
@@ -305,9 +307,8 @@ static void timer_c_start(struct forward *forward, uint64_t now)
  * may come back in another spelling, default ports too. */
 static uint64_t record_routes_hash(const struct sip_msg *msg, unsigned skip)
 {
-    XXH3_state_t state;
+    uint64_t hash = 0;
 
-    (void)XXH3_64bits_reset(&state);
     for (int i = -1; (i = sip_find(msg, HEADER_RECORD_ROUTE, (unsigned)(i + 1))) >= 0;) {
         struct text_addr addr;
         struct text_uri uri;
@@ -318,17 +319,11 @@ static uint64_t record_routes_hash(const struct sip_msg *msg, unsigned skip)
             continue; /* none that sip_scan() lets pass */
         if (uri.port == 5060 || uri.port == 5061)
             uri.port = 0;
-        if (uri.user.len)
-            (void)XXH3_64bits_update(&state, uri.user.p, uri.user.len);
-        (void)XXH3_64bits_update(&state, "@", 1);
-        for (size_t c = 0; c < uri.host.len; c++) {
-            char lower = (char)(uri.host.p[c] | (text_alpha(uri.host.p[c]) ? 0x20 : 0));
-            (void)XXH3_64bits_update(&state, &lower, 1);
-        }
-        (void)XXH3_64bits_update(&state, ":", 1);
-        (void)XXH3_64bits_update(&state, &uri.port, sizeof(uri.port));
+        hash = XXH3_64bits_withSeed(uri.user.len ? uri.user.p : "", uri.user.len, hash);
+        hash = host_name_hash(uri.host) ^ hash;
+        hash = XXH3_64bits_withSeed(&uri.port, sizeof(uri.port), hash);
     }
-    return XXH3_64bits_digest(&state);
+    return hash;
 }
 
 static unsigned record_route_count(const struct sip_msg *msg)

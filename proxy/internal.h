@@ -22,7 +22,9 @@ struct flow {
     char *host;    /* NULL: conf->domain */
     char token[TOKEN_FLOW_LEN + 1];
     char name[FLOW_NAME_SIZE];
-    char peer[INET6_ADDRSTRLEN + 8];  /* address:port */
+    char peer[INET6_ADDRSTRLEN + 8]; /* address:port */
+    struct str peer_address;         /* in there, without brackets */
+    uint16_t peer_port;
     char local[INET6_ADDRSTRLEN + 1]; /* address alone */
     struct {
         char *uri, *token; /* the Contact URI it used last, and its token: made once (R6) */

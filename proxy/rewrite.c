@@ -2,7 +2,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
-#define XXH_STATIC_LINKING_ONLY /* the size of XXH3_state_t */
+
 #include <xxhash.h>
 
 #include "proxy/internal.h"
@@ -18,92 +18,95 @@ enum {
 
 /* ---- Via ---- */
 
-/* A Via in its one spelling (N1), without `received`, which is ours to say. p NULL: it has none, or
- * the arena is full. */
-static struct str via_canonical(struct arena *arena, struct str value)
+/* Parameters of a Via, each in its one spelling, without `received`, which is ours to say, and, if
+ * it is ours as well, without `rport`. p NULL: the arena is full. */
+static struct str via_params(struct arena *arena, struct str params, bool drop_rport, bool *rport)
 {
-    struct text_via via;
-    struct str host, params;
-    char colon_port[8] = "";
-    int port;
+    char *text = arena_alloc(arena, params.len + 1), *at = text;
+    struct str name, value;
 
-    if (!text_via_cut(value, &via) || !text_host_port_cut(via.sent_by, &host, &port))
+    *rport = false;
+    if (!text)
         return (struct str){NULL, 0};
-    if (port)
-        snprintf(colon_port, sizeof(colon_port), ":%d", port);
-    params = sip_param_drop(arena, via.params, STR("received"));
-    if (!params.p)
-        return params;
-    return arena_printf(
-        arena,
-        via.sent_by.p[0] == '[' ? "SIP/" STR_FMT "/" STR_FMT " [" STR_FMT "]%s" STR_FMT
-                                : "SIP/" STR_FMT "/" STR_FMT " " STR_FMT "%s" STR_FMT,
-        STR_ARG(via.version), STR_ARG(via.transport), STR_ARG(host), colon_port, STR_ARG(params));
+    while (sip_param_next(&params, &name, &value)) {
+        bool is_rport = str_eq_nocase(name, STR("rport"));
+
+        *rport |= is_rport;
+        if ((is_rport && drop_rport) || str_eq_nocase(name, STR("received")))
+            continue;
+        *at++ = ';';
+        memcpy(at, name.p, name.len);
+        at += name.len;
+        if (!value.len)
+            continue;
+        *at++ = '=';
+        memcpy(at, value.p, value.len);
+        at += value.len;
+    }
+    return (struct str){text, (size_t)(at - text)};
+}
+
+/* Where a request came from, as `received` and `rport` say it. p NULL: from no address. */
+static struct str source(const struct hop *from, char text[INET6_ADDRSTRLEN], uint16_t *port)
+{
+    *port = 0;
+    if (from->flow) {
+        *port = from->flow->peer_port;
+        return from->flow->peer_address;
+    }
+    if (!core_addr_is_ip(&from->core))
+        return (struct str){NULL, 0};
+    if (from->core.sa.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &from->core.in6.sin6_addr, text, INET6_ADDRSTRLEN);
+        *port = ntohs(from->core.in6.sin6_port);
+    } else {
+        inet_ntop(AF_INET, &from->core.in.sin_addr, text, INET6_ADDRSTRLEN);
+        *port = ntohs(from->core.in.sin_port);
+    }
+    return str_of(text);
 }
 
 int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                  struct hop *reply_to)
 {
-    int index = sip_find(request, HEADER_VIA, 0);
+    int index = sip_find(request, HEADER_VIA, 0), sent_port;
+    char text[INET6_ADDRSTRLEN], digits[NUMBER_SIZE], rport_digits[NUMBER_SIZE];
     struct arena *arena = &proxy->arena;
-    char address[INET6_ADDRSTRLEN];
-    struct str value;
-    struct sip_via via;
+    struct str host, address, params, value;
+    struct text_via via;
+    bool brackets, rport;
     uint16_t port;
 
     *reply_to = *from;
-    if (index < 0)
+    if (index < 0 || !text_via_cut(request->headers[index].value, &via) ||
+        !text_host_port_cut(via.sent_by, &host, &sent_port))
         return -EINVAL;
-    value = via_canonical(arena, request->headers[index].value);
-    if (!value.p)
-        return -EINVAL;
-    if (sip_via_parse(arena, value, &via))
-        return arena->no_memory ? -ENOMEM : -EINVAL;
-    request->headers[index].value = value;
-    if (from->flow) {
-        /* peer is "address:port" or "[address]:port" */
-        const char *colon = strrchr(from->flow->peer, ':');
-        bool six = from->flow->peer[0] == '[';
-        snprintf(address, sizeof(address), "%.*s", (int)(colon - from->flow->peer) - (six ? 2 : 0),
-                 from->flow->peer + six);
-        port = (uint16_t)strtoul(colon + 1, NULL, 10);
-    } else if (!core_addr_is_ip(&from->core)) {
-        return 0; /* no address: it goes back the way it came */
-    } else if (from->core.sa.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &from->core.in6.sin6_addr, address, sizeof(address));
-        port = ntohs(from->core.in6.sin6_port);
-    } else {
-        inet_ntop(AF_INET, &from->core.in.sin_addr, address, sizeof(address));
-        port = ntohs(from->core.in.sin_port);
-    }
-    /* RFC 3261 18.2.2: to the port in sent-by. By TCP to the connection that it came on, and there
-     * only if that is gone: the port it came from accepts nobody. */
-    if (!from->flow && (!via.rport || from->core.kind == CORE_TCP))
-        core_addr_port_set(&reply_to->core, (uint16_t)(via.port ? via.port : 5060));
-
-    if (via.rport) {
-        struct str head = {value.p, strcspn(value.p, ";")};
-        struct str params = {value.p + head.len, value.len - head.len};
-
-        params = sip_param_drop(arena, params, STR("rport"));
-        if (!params.p)
-            return -ENOMEM;
-        value = arena_printf(arena, STR_FMT STR_FMT ";received=%s;rport=%u", STR_ARG(head),
-                             STR_ARG(params), address, port);
-    } else {
-        value = arena_printf(arena, STR_FMT ";received=%s", STR_ARG(value), address);
-    }
+    address = source(from, text, &port);
+    params = via_params(arena, via.params, address.p != NULL, &rport);
+    if (!params.p)
+        return -ENOMEM;
+    brackets = via.sent_by.p[0] == '[';
+    value = ARENA_JOIN(arena, STR("SIP/"), via.version, STR("/"), via.transport,
+                       brackets ? STR(" [") : STR(" "), host, brackets ? STR("]") : STR(""),
+                       sent_port ? STR(":") : STR(""),
+                       sent_port ? number_text(digits, (uint64_t)sent_port) : STR(""), params,
+                       address.p ? STR(";received=") : STR(""), address,
+                       address.p && rport ? STR(";rport=") : STR(""),
+                       address.p && rport ? number_text(rport_digits, port) : STR(""));
     if (!value.p)
         return -ENOMEM;
     request->headers[index].value = value;
+    /* RFC 3261 18.2.2: to the port in sent-by. By TCP to the connection that it came on, and there
+     * only if that is gone: the port it came from accepts nobody. From no address it goes back the
+     * way it came. */
+    if (address.p && !from->flow && (!rport || from->core.kind == CORE_TCP))
+        core_addr_port_set(&reply_to->core, (uint16_t)(sent_port ? sent_port : 5060));
     return 0;
 }
 
-static void hash_add(XXH3_state_t *state, struct str s)
+static uint64_t hash_add(uint64_t hash, struct str s)
 {
-    if (s.len)
-        (void)XXH3_64bits_update(state, s.p, s.len);
-    (void)XXH3_64bits_update(state, "", 1);
+    return XXH3_64bits_withSeed(s.len ? s.p : "", s.len, hash);
 }
 
 /* What decides routing, never Via (RFC 5393 4.2; M3). Taken from the request as it is sent, so that
@@ -112,42 +115,47 @@ static uint64_t loop_hash(const struct proxy *proxy, const struct sip_msg *reque
 {
     static const enum header_id lists[] = {HEADER_ROUTE, HEADER_PROXY_REQUIRE,
                                            HEADER_PROXY_AUTHORIZATION};
-    XXH3_state_t state;
-    char cseq[16];
+    uint64_t hash = hash_add(proxy->options.instance, request->uri);
 
-    (void)XXH3_64bits_reset_withSeed(&state, proxy->options.instance);
-    hash_add(&state, request->uri);
-    hash_add(&state, request->from_tag);
-    hash_add(&state, request->to_tag);
-    hash_add(&state, request->call_id);
-    snprintf(cseq, sizeof(cseq), "%u", request->cseq);
-    hash_add(&state, str_of(cseq));
+    hash = hash_add(hash, request->from_tag);
+    hash = hash_add(hash, request->to_tag);
+    hash = hash_add(hash, request->call_id);
+    hash = XXH3_64bits_withSeed(&request->cseq, sizeof(request->cseq), hash);
     for (size_t l = 0; l < ARRAY_LEN(lists); l++)
         for (int i = -1; (i = sip_find(request, lists[l], (unsigned)(i + 1))) >= 0;)
-            hash_add(&state, request->headers[i].value);
-    return XXH3_64bits_digest(&state);
+            hash = hash_add(hash, request->headers[i].value);
+    return hash;
+}
+
+/* Host and port of our side that faces a client: the name and port that it connected to. linphone
+ * sends its responses there, and takes this connection only if they are the same. p NULL: the arena
+ * is full. */
+static struct str access_host(struct proxy *proxy, const struct flow *flow)
+{
+    struct str host = str_of(flow->host ? flow->host : proxy->conf->domain);
+    bool six = memchr(host.p, ':', host.len);
+    char digits[NUMBER_SIZE];
+
+    return ARENA_JOIN(&proxy->arena, six ? STR("[") : STR(""), host, six ? STR("]:") : STR(":"),
+                      number_text(digits, flow->port));
 }
 
 enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
                       const char *id)
 {
-    unsigned long loop = (unsigned long)loop_hash(proxy, request);
-    const struct flow *flow = to->flow;
-    struct str value;
+    bool tcp = to->core.kind == CORE_TCP;
+    struct str transport = to->flow ? str_of(to->flow->transport->via)
+                           : tcp    ? STR("TCP")
+                                    : STR("UDP");
+    struct str host = to->flow ? access_host(proxy, to->flow) : core_host(proxy, &to->core);
+    struct str value = {NULL, 0};
+    char loop[LOOP_LEN];
 
-    if (flow) {
-        /* The name and port that it connected to: linphone sends its responses there, and
-         * takes this connection only if they are the same. */
-        const char *host = flow->host ? flow->host : proxy->conf->domain;
-        value = arena_printf(&proxy->arena,
-                             strchr(host, ':') ? "SIP/2.0/%s [%s]:%u;branch=z9hG4bK%s.%016lx;rport"
-                                               : "SIP/2.0/%s %s:%u;branch=z9hG4bK%s.%016lx;rport",
-                             flow->transport->via, host, flow->port, id, loop);
-    } else {
-        struct str host = core_host(proxy, &to->core);
-        value = arena_printf(&proxy->arena, "SIP/2.0/%s " STR_FMT ";branch=z9hG4bK%s.%016lx;rport",
-                             to->core.kind == CORE_TCP ? "TCP" : "UDP", STR_ARG(host), id, loop);
-    }
+    number_hex(loop, LOOP_LEN, loop_hash(proxy, request));
+    if (host.p)
+        value = ARENA_JOIN(&proxy->arena, STR("SIP/2.0/"), transport, STR(" "), host,
+                           STR(";branch=z9hG4bK"), (struct str){id, TRANSACTION_ID_SIZE - 1},
+                           STR("."), (struct str){loop, LOOP_LEN}, STR(";rport"));
     if (!value.p || sip_push(request, HEADER_VIA, value))
         return REFUSE_TOO_LARGE;
     return REFUSE_NOT;
@@ -156,7 +164,7 @@ enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct
 /* A Via of ours with the same loop part: the request was here before (M3). */
 static bool is_loop(struct proxy *proxy, const struct sip_msg *request, const struct hop *from)
 {
-    char mine[LOOP_LEN + 1] = "";
+    char mine[LOOP_LEN] = {0};
     struct str branch;
 
     if (!from->flow && from->core.kind == CORE_SELF)
@@ -171,7 +179,7 @@ static bool is_loop(struct proxy *proxy, const struct sip_msg *request, const st
             memcmp(branch.p, "z9hG4bK", 7) != 0)
             continue;
         if (!mine[0])
-            snprintf(mine, sizeof(mine), "%016lx", (unsigned long)loop_hash(proxy, request));
+            number_hex(mine, LOOP_LEN, loop_hash(proxy, request));
         if (memcmp(branch.p + LOOP_AT, mine, LOOP_LEN) == 0)
             return true;
     }
@@ -195,7 +203,7 @@ static enum refusal max_forwards_check(struct proxy *proxy, struct sip_msg *requ
         hops = proxy->conf->limits.max_forwards;
     if (hops == 0)
         return request->method == SIP_OPTIONS ? ANSWER_MAX_FORWARDS_ZERO : REFUSE_MAX_FORWARDS_ZERO;
-    struct str value = arena_printf(&proxy->arena, "%u", (unsigned)hops - 1);
+    struct str value = arena_number(&proxy->arena, hops - 1);
     request->headers[index].value = value;
     return value.p ? REFUSE_NOT : REFUSE_TOO_LARGE;
 }
@@ -373,7 +381,8 @@ static int client_address_add(struct proxy *proxy, struct sip_msg *request,
     if (!name)
         return 0;
     header_remove(request, str_of(name));
-    value = arena_printf(&proxy->arena, "%s;transport=%s", flow->peer, flow->transport->via);
+    value = ARENA_JOIN(&proxy->arena, str_of(flow->peer), STR(";transport="),
+                       str_of(flow->transport->via));
     return value.p ? sip_insert_name(request, request->header_count, str_of(name), value) : -ENOMEM;
 }
 
@@ -390,35 +399,34 @@ static bool starts_dialog(const struct sip_msg *request)
  * are small but for some: when the very request is large, TCP is chosen after this (T7). Asterisk,
  * FreeSWITCH and Kamailio then send their own requests by UDP, fragmented if need be, or change
  * over to TCP by themselves, and both reach us. */
-static const char *core_transport(const struct core_addr *core)
+static struct str core_transport(const struct core_addr *core)
 {
-    return core->kind == CORE_TCP ? ";transport=tcp" : "";
+    return core->kind == CORE_TCP ? STR(";transport=tcp") : STR("");
 }
 
 static struct str core_uri(struct proxy *proxy, const struct flow *flow,
-                           const struct core_addr *core, const char *params)
+                           const struct core_addr *core, struct str params)
 {
-    struct str host = core_host(proxy, core);
-
-    return arena_printf(&proxy->arena, "<sip:%s@" STR_FMT "%s;lr%s>", flow->token, STR_ARG(host),
-                        core_transport(core), params);
+    return ARENA_JOIN(&proxy->arena, STR("<sip:"), (struct str){flow->token, TOKEN_FLOW_LEN},
+                      STR("@"), core_host(proxy, core), core_transport(core), params, STR(">"));
 }
 
 static struct str access_uri(struct proxy *proxy, const struct flow *flow)
 {
-    const char *host = flow->host ? flow->host : proxy->conf->domain;
+    struct str host = access_host(proxy, flow);
 
-    return arena_printf(&proxy->arena,
-                        strchr(host, ':') ? "<sip:%s@[%s]:%u;transport=%s;lr>"
-                                          : "<sip:%s@%s:%u;transport=%s;lr>",
-                        flow->token, host, flow->port, flow->transport->uri);
+    if (!host.p)
+        return host;
+    return ARENA_JOIN(&proxy->arena, STR("<sip:"), (struct str){flow->token, TOKEN_FLOW_LEN},
+                      STR("@"), host, STR(";transport="), str_of(flow->transport->uri),
+                      STR(";lr>"));
 }
 
 /* Two of them, as the transport changes: the one that faces the next hop on top (R3, RFC 5658). */
 static int record_route_push(struct proxy *proxy, struct sip_msg *request, const struct flow *flow,
                              const struct core_addr *core, bool to_core)
 {
-    struct str sides[] = {access_uri(proxy, flow), core_uri(proxy, flow, core, "")};
+    struct str sides[] = {access_uri(proxy, flow), core_uri(proxy, flow, core, STR(";lr"))};
 
     if (!sides[0].p || !sides[1].p)
         return -ENOMEM;
@@ -431,7 +439,7 @@ static int path_push(struct proxy *proxy, struct sip_msg *request, const struct 
                      const struct core_addr *core) /* R5 */
 {
     bool outbound = sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
-    struct str path = core_uri(proxy, flow, core, outbound ? ";ob" : "");
+    struct str path = core_uri(proxy, flow, core, outbound ? STR(";lr;ob") : STR(";lr"));
 
     if (!path.p || sip_push(request, HEADER_PATH, path))
         return -ENOMEM;
@@ -511,11 +519,10 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
         params = contact_params(arena, addr.uri.params);
         if (!token.p || !params.p)
             return -ENOMEM;
-        value = arena_printf(
-            arena, STR_FMT "%s<sip:" STR_FMT "%s" STR_FMT "%s" STR_FMT ";flow=" STR_FMT ">" STR_FMT,
-            STR_ARG(addr.display), addr.display.len ? " " : "", STR_ARG(addr.uri.user),
-            addr.uri.user.len ? "@" : "", STR_ARG(host), core_transport(core), STR_ARG(params),
-            STR_ARG(token), STR_ARG(addr.params));
+        value =
+            ARENA_JOIN(arena, addr.display, addr.display.len ? STR(" <sip:") : STR("<sip:"),
+                       addr.uri.user, addr.uri.user.len ? STR("@") : STR(""), host,
+                       core_transport(core), params, STR(";flow="), token, STR(">"), addr.params);
         if (!value.p)
             return -ENOMEM;
         msg->headers[i].value = value;
@@ -537,8 +544,8 @@ static int contacts_restore(struct proxy *proxy, struct sip_msg *response)
             !sip_param(addr.uri.params, STR("flow"), &text) || !text.p ||
             token_parse(proxy->tokens, arena, text, &token) || token.kind != TOKEN_CONTACT)
             continue;
-        value = arena_printf(arena, STR_FMT "%s<" STR_FMT ">" STR_FMT, STR_ARG(addr.display),
-                             addr.display.len ? " " : "", STR_ARG(token.uri), STR_ARG(addr.params));
+        value = ARENA_JOIN(arena, addr.display, addr.display.len ? STR(" <") : STR("<"), token.uri,
+                           STR(">"), addr.params);
         if (!value.p)
             return -ENOMEM;
         response->headers[i].value = value;
@@ -604,7 +611,7 @@ enum refusal request_rewrite(struct proxy *proxy, struct sip_msg *request, const
     err = target->hop.flow ? request_to_access(proxy, request, &from->core, target->hop.flow)
                            : request_to_core(proxy, request, from->flow, &target->hop.core);
     if (!err && sip_find(request, HEADER_MAX_FORWARDS, 0) < 0) { /* M2 */
-        struct str hops = arena_printf(&proxy->arena, "%d", MAX_FORWARDS_DEFAULT);
+        struct str hops = arena_number(&proxy->arena, MAX_FORWARDS_DEFAULT);
         err = sip_insert(request, request->header_count, HEADER_MAX_FORWARDS, hops);
     }
     switch (err) {
@@ -636,7 +643,7 @@ int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct
         unsigned idle = proxy->conf->limits.idle_timeout_s;
         unsigned most = idle - idle / 5; /* a keepalive has some way to come */
         struct str seconds =
-            arena_printf(&proxy->arena, "%u", idle && most < FLOW_TIMER_S ? most : FLOW_TIMER_S);
+            arena_number(&proxy->arena, idle && most < FLOW_TIMER_S ? most : FLOW_TIMER_S);
         err = sip_insert(response, response->header_count, HEADER_FLOW_TIMER, seconds);
     }
     return err;

@@ -410,8 +410,7 @@ void server_transaction_reply(struct server_transaction *server, int status, con
     if (server->state != SERVER_PROCEEDING)
         return;
     if (!server->tag[0])
-        (void)snprintf(server->tag, sizeof(server->tag), "%016" PRIx64,
-                       transactions_random(transactions));
+        number_hex(server->tag, TAG_SIZE - 1, transactions_random(transactions));
 
     *request = (struct sip_msg){
         .is_request = true,
@@ -441,6 +440,8 @@ static bool branch_same(struct str one, struct str two)
     struct str branch1 = {NULL, 0}, branch2 = {NULL, 0};
     struct text_via a, b;
 
+    if (str_eq(one, two))
+        return true;
     if (!text_via_cut(one, &a) || !text_via_cut(two, &b))
         return false;
     (void)sip_param(a.params, STR("branch"), &branch1);

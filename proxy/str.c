@@ -117,6 +117,51 @@ struct str arena_dup(struct arena *arena, struct str s)
     return (struct str){at, s.len};
 }
 
+struct str arena_join(struct arena *arena, const struct str *pieces, size_t count)
+{
+    char *at = arena->base + arena->used;
+    size_t len = 0, done = 0;
+
+    for (size_t i = 0; i < count; i++)
+        len += pieces[i].len;
+    if (len >= arena->size - arena->used)
+        return (struct str){NULL, 0};
+    for (size_t i = 0; i < count; i++) {
+        if (pieces[i].len)
+            memcpy(at + done, pieces[i].p, pieces[i].len);
+        done += pieces[i].len;
+    }
+    at[len] = '\0';
+    arena->used += len + 1;
+    return (struct str){at, len};
+}
+
+struct str number_text(char digits[NUMBER_SIZE], uint64_t number)
+{
+    size_t i = NUMBER_SIZE;
+
+    do {
+        digits[--i] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    return (struct str){digits + i, NUMBER_SIZE - i};
+}
+
+struct str arena_number(struct arena *arena, uint64_t number)
+{
+    char digits[NUMBER_SIZE];
+
+    return arena_dup(arena, number_text(digits, number));
+}
+
+void number_hex(char *at, unsigned digits, uint64_t number)
+{
+    while (digits--) {
+        at[digits] = "0123456789abcdef"[number & 15];
+        number >>= 4;
+    }
+}
+
 int buf_create(struct buf *buf, size_t size)
 {
     buf->p = malloc(size);

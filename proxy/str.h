@@ -53,6 +53,17 @@ void *arena_alloc(struct arena *arena, size_t size); /* aligned for anything; NU
 struct str arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 struct str arena_dup(struct arena *arena, struct str s); /* with a NUL after it; p NULL: full */
+/* Pieces, one behind the other; where one may be left out it is STR(""). As arena_printf(), without
+ * a format to read: for what is done for every message. */
+struct str arena_join(struct arena *arena, const struct str *pieces, size_t count);
+#define ARENA_JOIN(arena, ...)                                                                     \
+    arena_join(arena, (const struct str[]){__VA_ARGS__},                                           \
+               ARRAY_LEN(((const struct str[]){__VA_ARGS__})))
+
+enum { NUMBER_SIZE = 20 };
+struct str arena_number(struct arena *arena, uint64_t number);     /* decimal; p NULL: full */
+struct str number_text(char digits[NUMBER_SIZE], uint64_t number); /* decimal; borrows `digits` */
+void number_hex(char *at, unsigned digits, uint64_t number);       /* lower case; no NUL */
 
 /* Output of bounded size: what does not fit sets `overflow`, and nothing is written beyond. */
 struct buf {

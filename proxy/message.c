@@ -116,13 +116,6 @@ static bool has_uri_headers(struct str uri)
     return memchr(at ? at : uri.p, '?', uri.len - (at ? (size_t)(at - uri.p) : 0)) != NULL;
 }
 
-static bool is_sip_uri(struct str uri)
-{
-    struct str scheme = text_scheme(uri);
-
-    return str_eq_nocase(scheme, STR("sip")) || str_eq_nocase(scheme, STR("sips"));
-}
-
 static void request_uri_check(struct scan *scan)
 {
     struct str uri = scan->msg->uri;
@@ -130,7 +123,7 @@ static void request_uri_check(struct scan *scan)
 
     if (!text_uri_cut(uri, &cut) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
         refuse(scan, REFUSE_REQUEST_URI);
-    else if (!is_sip_uri(uri) && !str_eq_nocase(text_scheme(uri), STR("tel")))
+    else if (!cut.host.p && !str_eq_nocase(cut.scheme, STR("tel")))
         refuse(scan, REFUSE_URI_SCHEME);
 }
 
@@ -208,9 +201,12 @@ static void from_read(struct scan *scan, struct str value)
     struct sip_msg *msg = scan->msg;
     struct text_addr addr;
 
-    if (!addr_read(scan, value, &addr) || !text_tag_read(addr.params, &msg->from_tag))
+    if (!addr_read(scan, value, &addr) || !addr.tag_clear) {
         refuse(scan, REFUSE_FROM);
-    else if (!msg->from_tag.p && msg->is_request && !scan->peer_2543) /* a response echoes it */
+        return;
+    }
+    msg->from_tag = addr.tag;
+    if (!addr.tag.p && msg->is_request && !scan->peer_2543) /* a response echoes it */
         refuse(scan, REFUSE_FROM_TAG);
 }
 
@@ -218,8 +214,10 @@ static void to_read(struct scan *scan, struct str value)
 {
     struct text_addr addr;
 
-    if (!addr_read(scan, value, &addr) || !text_tag_read(addr.params, &scan->msg->to_tag))
+    if (!addr_read(scan, value, &addr) || !addr.tag_clear)
         refuse(scan, REFUSE_TO);
+    else
+        scan->msg->to_tag = addr.tag;
 }
 
 static void call_id_read(struct scan *scan, struct str value)
@@ -264,24 +262,6 @@ static void content_length_read(struct scan *scan, struct str value)
         refuse(scan, REFUSE_CONTENT_LENGTH);
 }
 
-/* The branch, which transactions are told apart by: one, and as plain as a token. */
-static bool branch_read(struct str params, struct str *branch)
-{
-    struct str name, value;
-    bool found = false;
-
-    *branch = (struct str){NULL, 0};
-    while (sip_param_next(&params, &name, &value)) {
-        if (!str_eq_nocase(name, STR("branch")))
-            continue;
-        if (found || text_has_any(value, " \t\"")) /* also behind one without a value */
-            return false;
-        found = true;
-        *branch = value;
-    }
-    return true;
-}
-
 /* Any Via; the first one is ours to read (RFC 3261 18.2.1). */
 static bool via_clear(struct scan *scan, struct str value)
 {
@@ -295,8 +275,9 @@ static bool via_clear(struct scan *scan, struct str value)
     scan->repair = via.untidy;
     if (marked(scan->msg, HEADER_VIA))
         return true;
-    if (!branch_read(via.params, &scan->msg->top_branch))
+    if (!via.branch_clear)
         return false;
+    scan->msg->top_branch = via.branch;
     scan->msg->top_sent_by = via.sent_by;
     scan->via_read = true;
     return true;
@@ -321,7 +302,7 @@ static bool route_clear(struct scan *scan, struct str value)
     struct text_addr addr;
 
     return addr_read(scan, value, &addr) && (addr.brackets || !addr.params.len) &&
-           is_sip_uri(addr.uri) && !has_uri_headers(addr.uri);
+           addr.pieces.host.p && !has_uri_headers(addr.uri);
 }
 
 static bool value_clear(struct scan *scan, enum header_id id, struct str value)
@@ -348,6 +329,18 @@ static void header_add(struct scan *scan, enum header_id id, struct str name, st
     scan->repair = false;
 }
 
+/* The next value of a list. What has no comma is not looked at: a value that is clear is balanced
+ * as well. */
+static bool list_next(struct str *rest, struct str *value, bool *balanced)
+{
+    if (!rest->len || memchr(rest->p, ',', rest->len))
+        return text_list_next(rest, value, balanced);
+    *value = str_trim(*rest);
+    *balanced = true;
+    rest->len = 0;
+    return value->len > 0;
+}
+
 /* A list header: one for each value (N2). */
 static void list_add(struct scan *scan, enum header_id id, struct str name, struct str list)
 {
@@ -361,7 +354,7 @@ static void list_add(struct scan *scan, enum header_id id, struct str name, stru
     struct str value;
     bool balanced;
 
-    while (text_list_next(&list, &value, &balanced)) {
+    while (list_next(&list, &value, &balanced)) {
         if (!balanced || !value_clear(scan, id, value)) {
             refuse(scan, bad[id]);
             return;

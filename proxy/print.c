@@ -77,12 +77,28 @@ static void add_value(struct buf *out, const struct sip_header *header)
         add_addr(out, header->value);
 }
 
+static char *put(char *at, struct str s)
+{
+    memcpy(at, s.p, s.len);
+    return at + s.len;
+}
+
+/* Name, colon, blank, value, line end: gathered at once. */
 static void add_header(struct buf *out, const struct sip_header *header)
 {
-    buf_add(out, header->name);
-    buf_add(out, header->value.len ? STR(": ") : STR(":"));
-    add_value(out, header);
-    buf_add(out, STR("\r\n"));
+    struct str name = header->name, value = header->value;
+    char *at = out->p + out->len;
+
+    if (header->repair || !value.len || name.len + value.len + 4 > out->size - out->len) {
+        buf_add(out, name);
+        buf_add(out, value.len ? STR(": ") : STR(":"));
+        add_value(out, header);
+        buf_add(out, STR("\r\n"));
+        return;
+    }
+    at = put(put(at, name), STR(": "));
+    put(put(at, value), STR("\r\n"));
+    out->len += name.len + value.len + 4;
 }
 
 void sip_print(const struct sip_msg *msg, struct buf *out)
@@ -114,12 +130,10 @@ static void add_party(struct buf *out, const struct sip_msg *request, enum heade
 {
     int index = sip_find(request, id, 0);
     struct text_addr addr;
-    struct str tag;
 
     buf_add(out, header_name(id));
     buf_add(out, STR(": "));
-    if (index >= 0 && text_addr_cut(request->headers[index].value, &addr) &&
-        text_tag_read(addr.params, &tag))
+    if (index >= 0 && text_addr_cut(request->headers[index].value, &addr) && addr.tag_clear)
         add_value(out, &request->headers[index]);
     else
         buf_add(out, STR("<sip:unreadable@invalid>"));

@@ -6,35 +6,15 @@
 #include <stdlib.h>
 #include <strings.h>
 
-static int lower(int c)
+bool str_same_nocase(const char *a, const char *b, size_t len)
 {
-    return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-}
+    for (size_t i = 0; i < len; i++) {
+        unsigned char differ = (unsigned char)(a[i] ^ b[i]), lower = (unsigned char)(a[i] | 0x20);
 
-bool str_eq_nocase(struct str a, struct str b)
-{
-    if (a.len != b.len)
-        return false;
-    for (size_t i = 0; i < a.len; i++)
-        if (lower(a.p[i]) != lower(b.p[i]))
+        if (differ && (differ != 0x20 || lower < 'a' || lower > 'z'))
             return false;
-    return true;
-}
-
-static bool blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-struct str str_trim(struct str s)
-{
-    while (s.len && blank(s.p[0])) {
-        s.p++;
-        s.len--;
     }
-    while (s.len && blank(s.p[s.len - 1]))
-        s.len--;
-    return s;
+    return true;
 }
 
 int str_to_uint(struct str s, uint64_t max, uint64_t *out)

@@ -30,8 +30,24 @@ static inline bool str_eq(struct str a, struct str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
 }
 
-bool str_eq_nocase(struct str a, struct str b); /* ASCII, whatever the locale */
-struct str str_trim(struct str s);              /* without blanks and tabs at both ends */
+bool str_same_nocase(const char *a, const char *b, size_t len);
+
+/* ASCII, whatever the locale. */
+static inline bool str_eq_nocase(struct str a, struct str b)
+{
+    return a.len == b.len && str_same_nocase(a.p, b.p, a.len);
+}
+
+/* Without blanks and tabs at both ends. */
+static inline struct str str_trim(struct str s)
+{
+    for (; s.len && (s.p[0] == ' ' || s.p[0] == '\t'); s.len--)
+        s.p++;
+    while (s.len && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t'))
+        s.len--;
+    return s;
+}
+
 /* All of `s` as an unsigned decimal of at most `max`. -EINVAL: anything else, empty included. */
 int str_to_uint(struct str s, uint64_t max, uint64_t *out);
 

@@ -24,27 +24,34 @@ static bool control(unsigned char c)
     return (c < 0x20 && c != '\t') || c == 0x7f;
 }
 
-/* Eight bytes at a time: every header line of every message comes through here. */
-bool text_has_control(struct str s)
+/* One of these eight bytes may be: it is below 0x20, is 0x7f, or is no ASCII. */
+static bool suspicious(const char *p)
 {
     const uint64_t ones = 0x0101010101010101U, tops = 0x8080808080808080U;
-    size_t i = 0;
+    uint64_t word;
 
-    for (; i + 8 <= s.len; i += 8) {
-        uint64_t word, del;
+    memcpy(&word, p, 8);
+    return ((word - 0x20 * ones) | ((word ^ (0x7f * ones)) - ones)) & tops;
+}
 
-        memcpy(&word, s.p + i, 8);
-        del = word ^ (0x7f * ones);
-        /* Non-zero if a byte is below 0x20 or is 0x7f: a TAB needs a second look. */
-        if ((((word - 0x20 * ones) & ~word) | ((del - ones) & ~del)) & tops)
-            for (size_t k = i; k < i + 8; k++)
-                if (control((unsigned char)s.p[k]))
-                    return true;
-    }
-    for (; i < s.len; i++)
+static bool controls(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
         if (control((unsigned char)s.p[i]))
             return true;
     return false;
+}
+
+/* Eight bytes at a time, the last eight once more: every header line of every message comes through
+ * here. */
+bool text_has_control(struct str s)
+{
+    if (s.len < 8)
+        return controls(s);
+    for (size_t i = 0; i < s.len - 8; i += 8)
+        if (suspicious(s.p + i))
+            return controls(s);
+    return suspicious(s.p + s.len - 8) && controls(s);
 }
 
 bool text_has_any(struct str s, const char *set)
@@ -73,15 +80,22 @@ static struct str part(struct str s, size_t from, size_t to)
     return (struct str){s.p + from, to - from};
 }
 
+/* Index of the first byte from `at` on that is in `stops`, or the length. */
+static size_t find(struct str s, size_t at, const bool stops[256])
+{
+    while (at < s.len && !stops[(unsigned char)s.p[at]])
+        at++;
+    return at;
+}
+
 /* Index after the quoted string that begins at `at`; 0: it is not closed. */
 static size_t quoted_end(struct str s, size_t at)
 {
-    for (size_t i = at + 1; i < s.len; i++) {
-        if (s.p[i] == '\\')
-            i++;
-        else if (s.p[i] == '"')
+    static const bool stops[256] = {['"'] = true, ['\\'] = true};
+
+    for (size_t i = at + 1; (i = find(s, i, stops)) < s.len; i += 2)
+        if (s.p[i] == '"')
             return i + 1;
-    }
     return 0;
 }
 
@@ -89,19 +103,18 @@ static size_t quoted_end(struct str s, size_t at)
  */
 static size_t bracket_end(struct str s, size_t at)
 {
-    for (size_t i = at + 1; i < s.len; i++) {
-        if (s.p[i] == '>')
-            return i;
-        if (s.p[i] == '<' || s.p[i] == '"')
-            return 0;
-    }
-    return 0;
+    static const bool stops[256] = {['<'] = true, ['>'] = true, ['"'] = true};
+    size_t i = find(s, at + 1, stops);
+
+    return i < s.len && s.p[i] == '>' ? i : 0;
 }
 
 /* Index of the next comma that neither quotes nor brackets protect, or the length. */
 static size_t comma(struct str s, bool *balanced)
 {
-    for (size_t i = 0; i < s.len; i++) {
+    static const bool stops[256] = {[','] = true, ['"'] = true, ['<'] = true, ['>'] = true};
+
+    for (size_t i = 0; (i = find(s, i, stops)) < s.len; i++) {
         size_t end;
 
         switch (s.p[i]) {
@@ -122,8 +135,7 @@ static size_t comma(struct str s, bool *balanced)
             }
             i = end;
             break;
-        case '>': *balanced = false; break;
-        default: break;
+        default: *balanced = false;
         }
     }
     return s.len;
@@ -195,9 +207,9 @@ bool text_host_port_cut(struct str text, struct str *host, int *port)
 bool text_uri_cut(struct str uri, struct text_uri *out)
 {
     struct str scheme = text_scheme(uri), rest;
-    struct text_uri cut = {0};
+    static const bool stops[256] = {[';'] = true, ['?'] = true};
+    struct text_uri cut = {.scheme = scheme};
     const char *at;
-    size_t i = 0;
 
     if (!scheme.p)
         return false;
@@ -210,11 +222,9 @@ bool text_uri_cut(struct str uri, struct text_uri *out)
         cut.user = part(rest, 0, (size_t)(at - rest.p));
         rest = part(rest, cut.user.len + 1, rest.len);
     }
-    while (i < rest.len && rest.p[i] != ';' && rest.p[i] != '?')
-        i++;
     if ((cut.user.len && cut.user.p[0] == ':') ||
         (at && rest.len && memchr(rest.p, '@', rest.len)) ||
-        !text_host_port_cut(part(rest, 0, i), &cut.host, &cut.port))
+        !text_host_port_cut(part(rest, 0, find(rest, 0, stops)), &cut.host, &cut.port))
         return false;
     *out = cut;
     return true;
@@ -237,15 +247,39 @@ static bool display_read(struct text_addr *addr)
     return true;
 }
 
-/* Header parameters: nothing, or from a ';' on; none of , < > outside of quotes, nor, where `at` is
- * false, an '@'; quotes around all of a value or nowhere (RFC 3261 25.1: gen-value). `untidy`: a
- * ';' or '=' with nothing behind it, or a blank before a quote; not every reader takes that. */
-static bool params_clear(struct str params, bool at, bool *untidy)
-{
-    char last = ';';    /* byte that is no blank */
-    bool value = false; /* behind the '=' of a parameter */
+/* What a look over header parameters finds. */
+struct params {
+    bool untidy;      /* a ';' or '=' with nothing behind it, or a blank before a quote: not every
+                       * reader takes that */
+    struct str value; /* of the one that was asked for; p NULL: it has none */
+    unsigned count;   /* of those that have its name */
+};
 
-    *untidy = false;
+/* The parameter that stands from `at` to `end`, its '=' at `equal` if that is not 0. */
+static void param_read(struct str params, size_t at, size_t equal, size_t end, struct str name,
+                       struct params *out)
+{
+    size_t stop = equal ? equal : end;
+
+    if (stop - at < name.len || !str_eq_nocase(str_trim(part(params, at, stop)), name))
+        return;
+    out->count++;
+    out->value = equal ? str_trim(part(params, equal + 1, end)) : (struct str){NULL, 0};
+}
+
+/* Header parameters: nothing, or from a ';' on; none of , < > outside of quotes, nor, where `at` is
+ * false, an '@'; quotes around all of a value or nowhere (RFC 3261 25.1: gen-value). `name`: the
+ * one whose value is wanted. */
+static bool params_read(struct str params, bool at, struct str name, struct params *out)
+{
+    static const bool stops[256] = {
+        [' '] = true, ['\t'] = true, [','] = true, ['<'] = true, ['>'] = true,
+        ['@'] = true, ['='] = true,  [';'] = true, ['"'] = true,
+    };
+    size_t start = 1, equal = 0; /* of the parameter at hand */
+    char last = ';';             /* byte that is no blank */
+
+    *out = (struct params){0};
     if (!params.len)
         return true;
     if (params.p[0] != ';')
@@ -269,34 +303,39 @@ static bool params_clear(struct str params, bool at, bool *untidy)
         case '=':
             if (last == ';')
                 return false;
-            c = value ? ' ' : '='; /* a second one is a byte of the value */
-            value = true;
+            c = equal ? ' ' : '='; /* a second one is a byte of the value */
+            equal = equal ? equal : i;
             break;
         case ';':
-            *untidy |= last == ';' || last == '=';
-            value = false;
+            out->untidy |= last == ';' || last == '=';
+            param_read(params, start, equal, i, name, out);
+            start = i + 1;
+            equal = 0;
             break;
         case '"':
             end = last == '=' ? quoted_end(params, i) : 0;
             if (!end)
                 return false;
-            *untidy |= params.p[i - 1] != '=';
+            out->untidy |= params.p[i - 1] != '=';
             i = end - 1;
             break;
-        default: break;
+        default: i = find(params, i, stops) - 1;
         }
         last = c;
     }
-    *untidy |= last == ';' || last == '=';
+    out->untidy |= last == ';' || last == '=';
+    param_read(params, start, equal, params.len, name, out);
     return true;
 }
 
 bool text_addr_cut(struct str value, struct text_addr *out)
 {
+    static const bool stops[256] = {
+        [' '] = true, ['\t'] = true, ['"'] = true, ['<'] = true, ['>'] = true};
     struct text_addr addr = {
         .display = {value.p, 0}
     };
-    struct text_uri uri;
+    struct params params;
     size_t i = 0, semicolon = value.len;
 
     if (!value.len)
@@ -317,9 +356,9 @@ bool text_addr_cut(struct str value, struct text_addr *out)
     }
 
     if (i < value.len && value.p[i] == '<') {
-        size_t end = bracket_end(value, i);
+        size_t end = find(value, i + 1, stops);
 
-        if (!end || semicolon < value.len)
+        if (end == value.len || value.p[end] != '>' || semicolon < value.len)
             return false;
         addr.brackets = true;
         addr.display = str_trim(part(value, 0, i));
@@ -328,28 +367,17 @@ bool text_addr_cut(struct str value, struct text_addr *out)
     } else {
         addr.uri = str_trim(part(value, 0, semicolon));
         addr.params = str_trim(part(value, semicolon, value.len));
-    }
-    if (!text_uri_cut(addr.uri, &uri) || text_has_any(addr.uri, " \t\"") || !display_read(&addr) ||
-        !params_clear(addr.params, addr.brackets, &addr.untidy)) /* '@': whose is the ';'? */
-        return false;
-    if (!addr.brackets && text_has_any(addr.uri, "?")) /* RFC 3261 20.10 */
-        return false;
-    *out = addr;
-    return true;
-}
-
-bool text_tag_read(struct str params, struct str *tag)
-{
-    struct str name, text, found = {NULL, 0};
-
-    while (sip_param_next(&params, &name, &text)) {
-        if (!str_eq_nocase(name, STR("tag")))
-            continue;
-        if (found.p || !text.len || text_has_any(text, " \t\"@"))
+        if (text_has_any(addr.uri, " \t\"?")) /* RFC 3261 20.10 */
             return false;
-        found = text;
     }
-    *tag = found;
+    if (!text_uri_cut(addr.uri, &addr.pieces) || !display_read(&addr) ||
+        !params_read(addr.params, addr.brackets, STR("tag"), &params)) /* '@': whose is the ';'? */
+        return false;
+    addr.untidy = params.untidy;
+    addr.tag = params.value;
+    addr.tag_clear =
+        !params.count || (params.count == 1 && addr.tag.len && !text_has_any(addr.tag, " \t\"@"));
+    *out = addr;
     return true;
 }
 
@@ -367,8 +395,13 @@ static bool cut_at(struct str *rest, char delimiter, struct str *out)
 
 bool text_via_cut(struct str value, struct text_via *out)
 {
+    static const bool stops[256] = {
+        [';'] = true, ['/'] = true, [','] = true, ['<'] = true,
+        ['>'] = true, ['"'] = true, ['@'] = true, ['?'] = true,
+    };
     struct text_via via;
     struct str rest = value;
+    struct params params;
     size_t i = 0;
 
     if (!cut_at(&rest, '/', &via.protocol) || !cut_at(&rest, '/', &via.version))
@@ -381,26 +414,29 @@ bool text_via_cut(struct str value, struct text_via *out)
         return false;
 
     rest = str_trim(part(rest, i, rest.len));
-    for (i = 0; i < rest.len && rest.p[i] != ';';)
-        i++;
+    i = find(rest, 0, stops);
     via.sent_by = str_trim(part(rest, 0, i));
     via.params = part(rest, i, rest.len);
-    if (!text_is_token(via.protocol) || !text_is_token(via.version) ||
-        !text_is_token(via.transport) || !via.sent_by.len ||
-        text_has_any(value, "()") || /* comments, to readers of RFC 2543 */
-        text_has_any(via.sent_by, "/,<>\"@?") || !params_clear(via.params, true, &via.untidy))
+    if (!text_is_token(via.protocol) || !text_is_token(via.version) || !via.transport.len ||
+        !via.sent_by.len || text_has_any(value, "()") || /* comments, to readers of RFC 2543 */
+        !params_read(via.params, true, STR("branch"), &params))
         return false;
+    via.untidy = params.untidy;
+    via.branch = params.value;
+    via.branch_clear = !params.count || (params.count == 1 && !text_has_any(via.branch, " \t\""));
     *out = via;
     return true;
 }
 
 bool sip_param_next(struct str *rest, struct str *name, struct str *value)
 {
+    static const bool stops[256] = {[';'] = true, ['='] = true, ['"'] = true};
+
     while (rest->len) {
         struct str s = *rest, param;
         size_t i = 0, equal = 0;
 
-        for (; i < s.len && s.p[i] != ';'; i++) {
+        for (; (i = find(s, i, stops)) < s.len && s.p[i] != ';'; i++) {
             if (s.p[i] == '=' && !equal) {
                 equal = i + 1;
             } else if (s.p[i] == '"') {

@@ -39,6 +39,7 @@ bool text_list_next(struct str *rest, struct str *value, bool *balanced);
 bool text_host_port_cut(struct str text, struct str *host, int *port);
 /* Pieces of a sip or sips URI; of others there are none. */
 struct text_uri {
+    struct str scheme;
     struct str user; /* and password, as spelled; p NULL: none */
     struct str host; /* without brackets; p NULL: not sip or sips */
     int port;        /* 0: none */
@@ -51,20 +52,21 @@ bool text_uri_cut(struct str uri, struct text_uri *out);
 struct text_addr {
     struct str display; /* may be empty */
     struct str uri;
-    struct str params; /* from the first ';' on, or empty */
+    struct str params;      /* from the first ';' on, or empty */
+    struct text_uri pieces; /* of the URI */
+    struct str tag;         /* of From or To; p NULL: none */
+    bool tag_clear;         /* there are no two, and it is plain */
     bool brackets;
     bool wants_quotes; /* the display name is neither tokens nor quoted, and has no quote in it */
     bool untidy;       /* params have to be printed anew, one by one */
 };
 /* false: it has no clear seams (N8). */
 bool text_addr_cut(struct str value, struct text_addr *out);
-/* The tag among the parameters of From or To; p NULL: none. false: it is not clear, or there are
- * two. */
-bool text_tag_read(struct str params, struct str *tag);
-
 /* Via's pieces (RFC 3261 20.42). sent_by is host[:port] as spelled, params as above. */
 struct text_via {
     struct str protocol, version, transport, sent_by, params;
-    bool untidy; /* as above */
+    struct str branch; /* p NULL: none, or without a value */
+    bool branch_clear; /* there are no two, and it is plain: transactions are told apart by it */
+    bool untidy;       /* as above */
 };
 bool text_via_cut(struct str value, struct text_via *out);

@@ -1589,6 +1589,114 @@ static void a_conf_lives_until_the_last_reference_is_given_back(void **state)
     conf_unref(&none);
 }
 
+static void what_is_new_is_named_by_its_key(void **state)
+{
+    static const struct {
+        const char *more, *names;
+    } files[] = {
+        {"",                                                                              ""                      },
+        {"# a comment\n",                                                                 ""                      },
+        {"limits: {connections: 7}\n",                                                    "limits.connections"    },
+        {"limits: {connections: 7, send_queue: 70000, udp_size: 900, max_forwards: 9}\n", "limits"                },
+        {"flow_token_keys: [" TOKEN_KEY "]\nlog: json\n",                                 "flow_token_keys, log"  },
+        {"aliases: [b.example]\nheaders: {rules: [{direction: to_core, action: remove, name: "
+         "X}]}\n",                                                               "aliases, headers.rules"},
+        {"core: 10.0.0.2\nworkers: 3\n",                                                  "core, workers"         },
+    };
+    struct conf *before = load(SMALL);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        char text[2048], *names = NULL;
+        size_t len = 0;
+        struct conf *after;
+        FILE *out;
+
+        (void)snprintf(text, sizeof(text), "%s%s", SMALL, files[i].more);
+        after = load(text);
+        out = open_memstream(&names, &len);
+        assert_non_null(out);
+        assert_int_equal(conf_changes_print(before, after, out), *files[i].names != '\0');
+        assert_int_equal(fclose(out), 0);
+        assert_string_equal(names, files[i].names);
+        free(names);
+        conf_free(&after);
+    }
+    conf_free(&before);
+}
+
+static void entries_of_lists_are_compared(void **state)
+{
+    static const char *const lists[] = {
+        "backends: [udp:10.0.0.5:5060]\nlisten: [tls: 5061]\n",
+        "backends: [auto:10.0.0.5:5060]\nlisten: [tls: 5061]\n",
+        "backends: [{udp: 10.0.0.5:5060, priority: 2}]\nlisten: [tls: 5061]\n",
+        "backends: [udp:10.0.0.5:5060, udp:10.0.0.6]\nlisten: [tls: 5061]\n",
+        "backends: [udp:10.0.0.5:5060]\nlisten: [wss: 5061]\n",
+        "backends: [udp:10.0.0.5:5060]\nlisten: [{tls: 5061, proxy_protocol: [10.0.0.0/8]}]\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        for (size_t j = 0; j < ARRAY_LEN(lists); j++) {
+            char text[512];
+            struct conf *one, *two;
+
+            (void)snprintf(text, sizeof(text), "domain: a.example\n" CERTIFICATE "%s", lists[i]);
+            one = load(text);
+            (void)snprintf(text, sizeof(text), "domain: a.example\n" CERTIFICATE "%s", lists[j]);
+            two = load(text);
+            assert_int_equal(conf_same(one, two, "backends") && conf_same(one, two, "listen"),
+                             i == j);
+            conf_free(&one);
+            conf_free(&two);
+        }
+}
+
+static void what_waits_for_a_restart_is_kept(void **state)
+{
+    struct conf *running = load(SMALL "core: 10.0.0.2:5070\nworkers: 2\n");
+    struct conf *conf = load(SMALL "workers: 3\nlimits: {udp_size: 900}\n");
+    char *names = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&names, &len);
+
+    (void)state;
+    assert_non_null(out);
+    assert_int_equal(conf_keep(conf, running, out), 0);
+    assert_int_equal(fclose(out), 0);
+    assert_string_equal(names, "core, workers");
+    free(names);
+    assert_int_equal(conf->workers, 2);
+    assert_int_equal(conf->core_port, 5070);
+    assert_int_equal(conf->core4.in.sin_addr.s_addr, htonl(0x0a000002));
+    assert_true(conf_same(conf, running, "core") && conf_same(conf, running, "workers"));
+    assert_int_equal(conf->limits.udp_size, 900);
+    conf_free(&running);
+    conf_free(&conf);
+}
+
+static void listeners_and_backends_are_found_again_by_their_places(void **state)
+{
+    struct conf *one = load("domain: a.example\n" CERTIFICATE
+                            "listen: [tls: 5061, wss: 127.0.0.1:443, tcp: \"[::1]:5060\"]\n"
+                            "backends: [udp:10.0.0.5, udp:pbx.example:5060, tcp:10.0.0.6]\n");
+    struct conf *two =
+        load("domain: a.example\n" CERTIFICATE
+             "listen: [tcp: \"[0::1]:5060\", ws: 127.0.0.1:443, tls: \"[::]:5061\"]\n"
+             "backends: [tcp:10.0.0.6, udp:PBX.example:5060, udp:10.0.0.5:5060]\n");
+
+    (void)state;
+    assert_int_equal(conf_listener_at(one, &two->listeners[0]), 2);
+    assert_int_equal(conf_listener_at(one, &two->listeners[1]), 1);  /* whatever is spoken there */
+    assert_int_equal(conf_listener_at(one, &two->listeners[2]), -1); /* IPv6 alone */
+    assert_int_equal(conf_backend_at(one, &two->backends[0]), 2);
+    assert_int_equal(conf_backend_at(one, &two->backends[1]), 1);
+    assert_int_equal(conf_backend_at(one, &two->backends[2]), -1); /* no SRV with a port */
+    conf_free(&one);
+    conf_free(&two);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1620,6 +1728,10 @@ int main(void)
         cmocka_unit_test(the_sample_has_every_key_with_its_default),
         cmocka_unit_test(memory_that_runs_out_is_an_error),
         cmocka_unit_test(a_conf_lives_until_the_last_reference_is_given_back),
+        cmocka_unit_test(what_is_new_is_named_by_its_key),
+        cmocka_unit_test(entries_of_lists_are_compared),
+        cmocka_unit_test(what_waits_for_a_restart_is_kept),
+        cmocka_unit_test(listeners_and_backends_are_found_again_by_their_places),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

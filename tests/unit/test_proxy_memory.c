@@ -4,6 +4,7 @@
  *
  * Allocations are those of proxy/ and of libcrypto (libosip2 is given no heap: value.c). The PBX
  * and the clients answer whatever they are sent, so that a scene goes on as far as it can. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -795,6 +796,40 @@ static void what_can_not_be_made_is_an_error(void **state) /* V7 */
     }
 }
 
+/* Another configuration that there is no memory for: the one before goes on as it was. */
+static void what_can_not_be_prepared_changes_nothing(void **state) /* V7 */
+{
+    static struct conf_user more[] = {
+        {.name = "alice", .password = "wonder"},
+        {.name = "zoe",   .password = "new"   },
+    };
+    struct conf larger = edge.conf;
+    bool failed = true;
+
+    (void)state;
+    larger.limits.message_size *= 2;
+    larger.flow_token_key_count = 1;
+    larger.users = more;
+    larger.user_count = ARRAY_LEN(more);
+    memory.first = 0;
+    while (failed) {
+        memory.first++;
+        memory.once = true;
+        memory.count = memory.failed = 0;
+        memory.on = true;
+        int err = proxy_conf_prepare(edge.proxy, &larger);
+        int registrar_err = registrar_prepare(registrar, &larger);
+        memory.on = false;
+        failed = memory.failed > 0;
+        assert_true(err == 0 || err == -ENOMEM);
+        assert_true(registrar_err == 0 || registrar_err == -ENOMEM);
+        assert_true(failed || (!err && !registrar_err));
+    }
+    registrar_take(registrar, &larger);
+    registrar_prepare(registrar, &edge.conf);
+    registrar_take(registrar, &edge.conf);
+}
+
 static int setup_two(void **state)
 {
     (void)state;
@@ -838,6 +873,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_can_not_be_made_is_an_error, setup_embedded,
+                                        teardown_embedded),
+        cmocka_unit_test_setup_teardown(what_can_not_be_prepared_changes_nothing, setup_embedded,
                                         teardown_embedded),
         MASK(scenes_with_a_pbx_survive_any_failure),
         PATH(scenes_with_path_survive_any_failure),

@@ -456,6 +456,45 @@ static void a_binding_that_moved_to_another_flow_stays(void **state) /* T6 refus
     assert_int_equal(registrar_bindings(edge->registrar), 1);
 }
 
+/* Of the users of another configuration: who stays, who is new, who goes. */
+static void users_of_another_configuration(void **state) /* S1, S3 */
+{
+    static struct conf_user others[] = {
+        {"zoe",   "new",    NULL, NULL},
+        {"bob",   "secret", NULL, NULL},
+        {"alice", "wonder", NULL, NULL},
+    };
+    static const struct login carol = {"carol", "sesame", "MD5", NULL, NULL};
+    struct edge *edge = *state;
+    struct conf before = edge->conf, after = edge->conf, none = edge->conf;
+
+    assert_int_equal(register_as(edge, &alice, "c1", "Contact: <sip:alice@192.0.2.1>\r\n"), 200);
+    assert_int_equal(register_as(edge, &bob, "c2", "Contact: <sip:bob@192.0.2.1>\r\n"), 200);
+    assert_int_equal(register_as(edge, &carol, "c3", "Contact: <sip:carol@192.0.2.1>\r\n"), 200);
+    after.users = others;
+    after.user_count = ARRAY_LEN(others);
+    none.user_count = 0;
+    assert_int_equal(registrar_prepare(edge->registrar, &none), 0); /* that never comes */
+    assert_int_equal(registrar_prepare(edge->registrar, &after), 0);
+    assert_int_equal(registrar_bindings(edge->registrar), 3);
+    registrar_take(edge->registrar, &after);
+    assert_int_equal(registrar_bindings(edge->registrar), 2); /* carol is gone */
+    assert_int_equal(register_as(edge, &alice, "c1", ""), 200);
+    assert_int_equal(count_of(last_sent(edge), "Contact: "), 1);
+    assert_int_equal(register_as(edge, &bob, "c2", ""), 401); /* another password */
+    assert_int_equal(register_as(edge, &carol, "c3", ""), 401);
+
+    assert_int_equal(registrar_prepare(edge->registrar, &none), 0);
+    registrar_take(edge->registrar, &none);
+    assert_int_equal(registrar_bindings(edge->registrar), 0);
+    assert_int_equal(registrar_prepare(edge->registrar, &before), 0);
+    registrar_take(edge->registrar, &before);
+    assert_int_equal(register_as(edge, &carol, "c3", "Contact: <sip:carol@192.0.2.1>\r\n"), 200);
+    assert_int_equal(registrar_bindings(edge->registrar), 1);
+    assert_int_equal(registrar_prepare(edge->registrar, &edge->conf), 0);
+    registrar_take(edge->registrar, &edge->conf); /* that outlives this function */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +517,7 @@ int main(void)
         edge_test(too_many_wrong_passwords_are_403_known_user_or_not),
         edge_test(credentials_of_another_user_are_403),
         edge_test(nonsense_is_dropped),
+        edge_test(users_of_another_configuration),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -305,7 +305,7 @@ static void due(uv_timer_t *timer)
 static bool all_known(const struct side *side)
 {
     for (unsigned i = 0; i < side->conf->backend_count; i++)
-        if (!side->names[i]->result)
+        if (!side->names[i] || !side->names[i]->result)
             return false;
     return true;
 }

@@ -431,8 +431,10 @@ void reload_begin(struct reload *reload)
     FILE *errors;
     int err;
 
-    if (!reload || reload->stopped)
+    if (!reload || reload->stopped) {
+        log_event(LOG_WARNING, "no reload: sipward is stopping");
         return;
+    }
     if (reload->step) {
         reload->wanted[RELOAD_CONFIGURATION] = true;
         return;

@@ -129,11 +129,23 @@ static void loop_lag_longest(const struct page *page)
     seconds(page, (double)page->sum->lag_longest_ms / 1000.0);
 }
 
+static const char *const whats[RELOADS] = {
+    [RELOAD_CONFIGURATION] = "configuration", [RELOAD_CERTIFICATES] = "certificates"};
+
+static void reload_times(const struct page *page)
+{
+    for (unsigned i = 0; i < RELOADS; i++)
+        number(page, (uint64_t)page->report->reloads[i].last_s, whats[i]);
+}
+
+static void reload_results(const struct page *page)
+{
+    for (unsigned i = 0; i < RELOADS; i++)
+        number(page, !page->report->reloads[i].last_refused, whats[i]);
+}
+
 static void reloads(const struct page *page)
 {
-    static const char *const whats[RELOADS] = {
-        [RELOAD_CONFIGURATION] = "configuration", [RELOAD_CERTIFICATES] = "certificates"};
-
     for (unsigned i = 0; i < RELOADS; i++) {
         number(page, page->report->reloads[i].done, whats[i], "done");
         number(page, page->report->reloads[i].refused, whats[i], "refused");
@@ -522,6 +534,12 @@ static const struct family families[] = {
     {"sipward_reloads_total", "counter",
      "Reloads of the configuration, or of certificates alone.",
      {"what", "result"}, PRINT(reloads)},
+    {"sipward_reload_last_timestamp_seconds", "gauge",
+     "When the last one was; 0: there was none.",
+     {"what"}, PRINT(reload_times)},
+    {"sipward_reload_last_successful", "gauge",
+     "Whether that was taken: 0 means that something in the files is wrong, and the old goes on.",
+     {"what"}, PRINT(reload_results)},
 
     {"process_cpu_seconds_total", "counter",
      "Total user and system CPU time spent in seconds.",

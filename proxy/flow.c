@@ -275,6 +275,24 @@ int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)
     return 0;
 }
 
+int flow_token_read(struct proxy *proxy, struct str text, struct token *out)
+{
+    struct token token;
+    struct flow *flow;
+
+    if (!token_peek(text, &token) && !flow_find(proxy, &token, &flow)) {
+        if (token.kind == TOKEN_CONTACT && token_equals(text, flow->contact.token))
+            token.uri = arena_dup(&proxy->arena, str_of(flow->contact.uri));
+        else if (token.kind == TOKEN_FLOW && token_equals(text, flow->token))
+            token.uri = STR("");
+        if (token.uri.p) {
+            *out = token;
+            return 0;
+        }
+    }
+    return token_parse(proxy->tokens, &proxy->arena, text, out);
+}
+
 bool flow_is_full(const struct flow *flow)
 {
     return flow->origin_count >= flow->proxy->conf->limits.transactions_per_connection;

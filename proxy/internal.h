@@ -1,5 +1,5 @@
 /* What the files of the proxy core share: proxy.c (in and out), flow.c, route.c (where to),
- * rewrite.c (how it changes), forward.c (transactions and responses). */
+ * rewrite.c and cross.c (how it changes), forward.c (transactions and responses). */
 #pragma once
 
 #include "proxy/dialog.h"
@@ -54,10 +54,16 @@ struct flow_slot {
     uint32_t next_free;
 };
 
+/* Headers that a rule may remove: of most messages one look at it tells that none will be. */
+struct header_set {
+    uint64_t ids[(HEADER_ID_MAX + 1) / 64]; /* as sip_msg has them */
+};
+
 struct proxy {
     struct proxy_options options;
     const struct core_view *core; /* a reference; not the same one in the next call from outside */
     const struct conf *conf;      /* that view's */
+    struct header_set crossings[2]; /* by direction, of that configuration */
     struct transactions *transactions;
     struct token_keys *tokens, *next_tokens; /* next: of the configuration to come; NULL: none */
     uint8_t run_key[32];
@@ -116,6 +122,8 @@ bool core_transport_choose(struct proxy *proxy, struct hop *to, size_t len, uint
 
 /* Find the flow that a verified token names. -ENOENT: its connection is gone. */
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out);
+/* token_parse(), but what a flow here is named by was signed here: no MAC is computed of it (R7). */
+int flow_token_read(struct proxy *proxy, struct str text, struct token *out);
 /* The client and its registrar agreed on keepalives at least so often (RFC 5626 4.4). A stream that
  * is silent for longer, and a grace, is closed. */
 void flow_keepalives_agreed(struct flow *flow, unsigned seconds, uint64_t now);
@@ -147,6 +155,14 @@ enum refusal target_choose_own(struct proxy *proxy, struct sip_msg *request, uin
 struct str request_user(struct proxy *proxy, const struct sip_msg *request);
 /* Host and port of our side that faces `to`, as its URIs and Via name it. */
 struct str core_host(const struct proxy *proxy, const struct core_addr *to);
+
+/* ---- cross.c ---- */
+
+void crossings_set(struct proxy *proxy); /* of a configuration that is new */
+/* What only one side may say to the other (N5), then the operator's own rules (N6). -ENOMEM. */
+int headers_cross(struct proxy *proxy, struct sip_msg *msg, enum conf_direction direction);
+/* The client's address, for the core to read, if it is to (N7). -ENOMEM. */
+int client_address_add(struct proxy *proxy, struct sip_msg *request, const struct flow *flow);
 
 /* ---- rewrite.c ---- */
 

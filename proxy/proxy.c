@@ -125,6 +125,8 @@ void proxy_view_set(struct proxy *proxy, const struct core_view *view)
 
     proxy->core = core_view_ref(view);
     proxy->conf = view->conf;
+    if (!before || before->conf != view->conf)
+        crossings_set(proxy);
     if (before && before->conf != view->conf)
         conf_changed(proxy, before->conf);
     core_view_unref(&before);

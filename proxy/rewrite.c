@@ -257,135 +257,6 @@ enum refusal request_check(struct proxy *proxy, struct sip_msg *request, const s
     return refusal;
 }
 
-/* ---- headers that the configuration names (N5, N6, N7) ---- */
-
-/* Has one of the values of this header the parameter? Where a value ends is anyone's guess, it may.
- */
-static bool has_param(struct str list, struct str param)
-{
-    struct str value;
-    bool balanced;
-
-    while (text_list_next(&list, &value, &balanced)) {
-        const char *params = memchr(value.p, ';', value.len);
-        if (!balanced ||
-            (params &&
-             sip_param((struct str){params, value.len - (size_t)(params - value.p)}, param, NULL)))
-            return true;
-    }
-    return false;
-}
-
-/* "Name", or "Name;parameter": only headers that have it. */
-static void header_remove(struct sip_msg *msg, struct str name)
-{
-    const char *semicolon = name.len ? memchr(name.p, ';', name.len) : NULL;
-    struct str param = {NULL, 0};
-
-    if (semicolon) {
-        param = (struct str){semicolon + 1, name.len - (size_t)(semicolon + 1 - name.p)};
-        name.len = (size_t)(semicolon - name.p);
-    }
-    for (int i = -1; (i = sip_find_name(msg, name, (unsigned)(i + 1))) >= 0;) {
-        if (param.p && !has_param(msg->headers[i].value, param))
-            continue;
-        sip_drop(msg, (unsigned)i--);
-    }
-}
-
-static int header_rules(const struct conf *conf, struct sip_msg *msg, enum conf_direction direction)
-{
-    for (unsigned i = 0; i < conf->headers.rule_count; i++) {
-        const struct conf_header_rule *rule = &conf->headers.rules[i];
-        if (rule->direction != direction)
-            continue;
-        if (rule->action != CONF_ADD)
-            header_remove(msg, str_of(rule->name));
-        if (rule->action != CONF_REMOVE &&
-            sip_insert_name(msg, msg->header_count, str_of(rule->name), str_of(rule->value)))
-            return -ENOMEM;
-    }
-    return 0;
-}
-
-/* "Privacy: id" asks that the identity stays among those who are trusted (RFC 3325 7 and 9.3).
- * Some have commas where RFC 3323 4.2 has semicolons. */
-static bool hides_identity(const struct sip_msg *msg)
-{
-    for (int i = -1; (i = sip_find_name(msg, STR("Privacy"), (unsigned)(i + 1))) >= 0;) {
-        struct str rest = msg->headers[i].value;
-        while (rest.len) {
-            size_t len = 0;
-            while (len < rest.len && rest.p[len] != ';' && rest.p[len] != ',')
-                len++;
-            if (str_eq_nocase(str_trim((struct str){rest.p, len}), STR("id")))
-                return true;
-            len += len < rest.len;
-            rest = (struct str){rest.p + len, rest.len - len};
-        }
-    }
-    return false;
-}
-
-/* A Remote-Party-ID says for itself whether it may go to those who aren't trusted, by privacy=off
- * or another (draft-ietf-sip-privacy-04). FreeSWITCH, unless set otherwise, and CUCM have the
- * caller's number in it all the same. */
-static bool party_is_private(struct str list)
-{
-    struct str party, name, value;
-    bool balanced;
-
-    while (text_list_next(&list, &party, &balanced)) {
-        if (!balanced)
-            return true;
-        while (sip_param_next(&party, &name, &value)) /* one of the URI's is none too many */
-            if (str_eq_nocase(name, STR("privacy")) && !str_eq_nocase(value, STR("off")) &&
-                !str_eq_nocase(value, STR("\"off\"")))
-                return true;
-    }
-    return false;
-}
-
-static void identities_hide(struct sip_msg *msg)
-{
-    bool all = hides_identity(msg);
-
-    if (all)
-        header_remove(msg, STR("P-Asserted-Identity"));
-    for (int i = -1; (i = sip_find_name(msg, STR("Remote-Party-ID"), (unsigned)(i + 1))) >= 0;)
-        if (all || party_is_private(msg->headers[i].value))
-            sip_drop(msg, (unsigned)i--);
-}
-
-/* What only one side may say to the other (N5), then the operator's own rules (N6). */
-static int headers_cross(const struct conf *conf, struct sip_msg *msg,
-                         enum conf_direction direction)
-{
-    bool in = direction == CONF_TO_CORE;
-    char *const *names = in ? conf->headers.from_clients : conf->headers.to_clients;
-    unsigned count = in ? conf->headers.from_client_count : conf->headers.to_client_count;
-
-    for (unsigned i = 0; i < count; i++)
-        header_remove(msg, str_of(names[i]));
-    if (!in)
-        identities_hide(msg);
-    return header_rules(conf, msg, direction);
-}
-
-static int client_address_add(struct proxy *proxy, struct sip_msg *request,
-                              const struct flow *flow) /* N7 */
-{
-    const char *name = proxy->conf->headers.client_address;
-    struct str value;
-
-    if (!name)
-        return 0;
-    header_remove(request, str_of(name));
-    value = ARENA_JOIN(&proxy->arena, str_of(flow->peer), STR(";transport="),
-                       str_of(flow->transport->via));
-    return value.p ? sip_insert_name(request, request->header_count, str_of(name), value) : -ENOMEM;
-}
-
 /* ---- Path and Record-Route ---- */
 
 static bool starts_dialog(const struct sip_msg *request)
@@ -542,7 +413,7 @@ static int contacts_restore(struct proxy *proxy, struct sip_msg *response)
 
         if (sip_addr_parse(arena, value, &addr) ||
             !sip_param(addr.uri.params, STR("flow"), &text) || !text.p ||
-            token_parse(proxy->tokens, arena, text, &token) || token.kind != TOKEN_CONTACT)
+            flow_token_read(proxy, text, &token) || token.kind != TOKEN_CONTACT)
             continue;
         value = ARENA_JOIN(arena, addr.display, addr.display.len ? STR(" <") : STR("<"), token.uri,
                            STR(">"), addr.params);
@@ -576,7 +447,7 @@ static int request_to_core(struct proxy *proxy, struct sip_msg *request, struct 
                            const struct core_addr *core)
 {
     const struct conf *conf = proxy->conf;
-    int err = headers_cross(conf, request, CONF_TO_CORE);
+    int err = headers_cross(proxy, request, CONF_TO_CORE);
 
     if (!err)
         err = client_address_add(proxy, request, flow);
@@ -592,7 +463,7 @@ static int request_to_core(struct proxy *proxy, struct sip_msg *request, struct 
 static int request_to_access(struct proxy *proxy, struct sip_msg *request,
                              const struct core_addr *core, const struct flow *flow)
 {
-    int err = headers_cross(proxy->conf, request, CONF_TO_ACCESS);
+    int err = headers_cross(proxy, request, CONF_TO_ACCESS);
 
     if (!err && starts_dialog(request))
         err = record_route_push(proxy, request, flow, core, false);
@@ -629,13 +500,13 @@ int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct
     if (err)
         return err;
     if (from->flow) {
-        err = headers_cross(proxy->conf, response, CONF_TO_CORE);
+        err = headers_cross(proxy, response, CONF_TO_CORE);
         /* The Contacts of a redirection name others, not this client. */
         if (!err && !proxy->conf->contact_path && response->status < 300)
             err = contacts_mask(proxy, response, from->flow, &to->core);
         return err;
     }
-    err = headers_cross(proxy->conf, response, CONF_TO_ACCESS);
+    err = headers_cross(proxy, response, CONF_TO_ACCESS);
     if (err || response->method != SIP_REGISTER || response->status / 100 != 2)
         return err;
     err = contacts_restore(proxy, response);

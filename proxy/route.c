@@ -153,7 +153,7 @@ static int uri_token(struct proxy *proxy, const struct sip_uri *uri, struct toke
 
     if (!uri->user.p || uri->user.len != TOKEN_FLOW_LEN)
         return -EINVAL;
-    err = token_parse(proxy->tokens, &proxy->arena, uri->user, token);
+    err = flow_token_read(proxy, uri->user, token);
     proxy->counters.tokens_refused += err == -EBADMSG;
     return err;
 }
@@ -264,7 +264,7 @@ static int contact_token(struct proxy *proxy, const struct sip_uri *uri, struct 
 
     if (!sip_param(uri->params, STR("flow"), &text) || !text.p)
         return -EINVAL;
-    err = token_parse(proxy->tokens, &proxy->arena, text, token);
+    err = flow_token_read(proxy, text, token);
     if (err == 0 && token->kind != TOKEN_CONTACT)
         err = -EBADMSG;
     proxy->counters.tokens_refused += err == -EBADMSG;
@@ -285,9 +285,10 @@ static enum refusal target_backend(struct proxy *proxy, const struct sip_msg *re
 {
     enum { RETRY_AFTER_S = 10 };
     const struct core_view *view = proxy->core;
+    struct str user = view->endpoint_count > 1 ? request_user(proxy, request) : STR("");
 
     target->endpoint = backend_choose(view->endpoints, view->endpoint_count, proxy->options.health,
-                                      request_user(proxy, request), NULL, now);
+                                      user, NULL, now);
     if (target->endpoint) {
         target->hop.core = target->endpoint->addr;
         return REFUSE_NOT;

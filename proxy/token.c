@@ -121,43 +121,80 @@ struct str token_print(struct token_keys *keys, struct arena *arena, const struc
     return (struct str){(char *)text, (size_t)size};
 }
 
-/* base64url to base64 with its padding, then libcrypto's decoder. NULL: no base64url. */
-static uint8_t *decode(struct arena *arena, struct str text, size_t *len)
+static int sextet(char c)
 {
-    size_t padded = (text.len + 3) / 4 * 4;
-    uint8_t *plain = arena_alloc(arena, padded + 1);
-    uint8_t *bytes = arena_alloc(arena, padded / 4 * 3 + 1);
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
 
-    if (!plain || !bytes || text.len % 4 == 1)
-        return NULL;
-    for (size_t i = 0; i < padded; i++) {
-        int c = i < text.len ? text.p[i] : '=';
-        bool known = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-                     c == '-' || c == '_';
-        if (i < text.len && !known)
-            return NULL;
-        if (c == '-')
-            c = '+';
-        else if (c == '_')
-            c = '/';
-        plain[i] = (uint8_t)c;
+/* base64url without padding. Bytes that it stands for; 0: it is none. */
+static size_t decode(struct str text, uint8_t *bytes)
+{
+    uint32_t bits = 0;
+    size_t len = 0;
+
+    if (text.len % 4 == 1)
+        return 0;
+    for (size_t i = 0; i < text.len; i++) {
+        int value = sextet(text.p[i]);
+
+        if (value < 0)
+            return 0;
+        bits = bits << 6 | (uint32_t)value;
+        if (i % 4) /* each but the first of four completes a byte */
+            bytes[len++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));
     }
-    if (EVP_DecodeBlock(bytes, plain, (int)padded) < 0)
-        return NULL;
-    *len = padded / 4 * 3 - (padded - text.len);
-    return bytes;
+    return len;
+}
+
+/* All but the MAC and the URI, from bytes of at least HEAD. -EINVAL: not a token. */
+static int head_read(const uint8_t *bytes, struct token *out)
+{
+    if (bytes[0] != TOKEN_FLOW && bytes[0] != TOKEN_CONTACT)
+        return -EINVAL;
+    *out = (struct token){
+        .kind = (enum token_kind)bytes[0],
+        .worker = bytes[2],
+        .slot = get(bytes + 3, 3),
+        .instance = get(bytes + 6, 4),
+        .generation = get(bytes + 10, 4),
+    };
+    return 0;
+}
+
+int token_peek(struct str text, struct token *out)
+{
+    enum { HEAD_TEXT = 19 }; /* characters that HEAD bytes are in */
+    uint8_t bytes[HEAD];
+
+    if (text.len < TOKEN_FLOW_LEN || !decode((struct str){text.p, HEAD_TEXT}, bytes))
+        return -EINVAL;
+    return head_read(bytes, out);
+}
+
+bool token_equals(struct str text, const char *kept)
+{
+    return kept && strlen(kept) == text.len && !CRYPTO_memcmp(kept, text.p, text.len);
 }
 
 int token_parse(struct token_keys *keys, struct arena *arena, struct str text, struct token *out)
 {
     uint8_t *bytes, mac[MAC];
+    struct token token;
     size_t len;
 
     if (text.len < TOKEN_FLOW_LEN || text.len > TOKEN_TEXT_MAX)
         return -EINVAL;
-    bytes = decode(arena, text, &len);
-    if (!bytes || (bytes[0] != TOKEN_FLOW && bytes[0] != TOKEN_CONTACT))
+    bytes = arena_alloc(arena, text.len);
+    len = bytes ? decode(text, bytes) : 0;
+    if (!len || head_read(bytes, &token))
         return -EINVAL;
+    token.uri = (struct str){(char *)bytes + HEAD, len - HEAD - MAC};
     /* The key id only names the newest key of whoever signed: after a rotation it says nothing, so
      * all keys are tried. They are few, and this runs only where the flow's own text differs. */
     for (unsigned i = 0; i < keys->count; i++) {
@@ -167,14 +204,7 @@ int token_parse(struct token_keys *keys, struct arena *arena, struct str text, s
         }
         if (CRYPTO_memcmp(mac, bytes + len - MAC, MAC))
             continue;
-        *out = (struct token){
-            .kind = (enum token_kind)bytes[0],
-            .worker = bytes[2],
-            .slot = get(bytes + 3, 3),
-            .instance = get(bytes + 6, 4),
-            .generation = get(bytes + 10, 4),
-            .uri = {(char *)bytes + HEAD, len - HEAD - MAC},
-        };
+        *out = token;
         return 0;
     }
     return -EBADMSG;
@@ -183,13 +213,13 @@ int token_parse(struct token_keys *keys, struct arena *arena, struct str text, s
 bool token_flow_id(struct arena *arena, struct str text, uint8_t id[FLOW_ID_LEN])
 {
     enum { KIND_AND_KEY = 2 };
+    struct token token;
     uint8_t *bytes;
-    size_t len;
 
     if (text.len < TOKEN_FLOW_LEN || text.len > TOKEN_TEXT_MAX)
         return false;
-    bytes = decode(arena, text, &len);
-    if (!bytes || (bytes[0] != TOKEN_FLOW && bytes[0] != TOKEN_CONTACT))
+    bytes = arena_alloc(arena, text.len);
+    if (!bytes || !decode(text, bytes) || head_read(bytes, &token))
         return false;
     memcpy(id, bytes + KIND_AND_KEY, FLOW_ID_LEN);
     return true;

@@ -40,6 +40,10 @@ void token_keys_destroy(struct token_keys **keys);
 
 /* Text of a token. p NULL: the URI is too long, or the arena is full. */
 struct str token_print(struct token_keys *keys, struct arena *arena, const struct token *token);
+/* Which flow it names and of what kind it is, whoever made it: for who compares it with the token
+ * that this flow has. out->uri is not read. -EINVAL: not a token. */
+int token_peek(struct str text, struct token *out);
+bool token_equals(struct str text, const char *kept); /* in constant time; NULL equals none */
 /* Read and verify. out->uri is in the arena. */
 int token_parse(struct token_keys *keys, struct arena *arena, struct str text, struct token *out);
 /* The flow that a token names, without asking whether it is ours: for who trusts its sender. false:

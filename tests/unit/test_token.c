@@ -83,6 +83,31 @@ static void any_change_is_refused(void **state) /* R7 */
     assert_int_equal(token_parse(other_keys, &arena, text, &read), -EBADMSG);
 }
 
+static void a_kept_token_is_compared(void **state) /* R7 */
+{
+    (void)state;
+    struct str text = token_print(old_keys, &arena, &FLOW);
+    char kept[TOKEN_FLOW_LEN + 1] = {0}, altered[TOKEN_FLOW_LEN];
+    struct token read;
+
+    memcpy(kept, text.p, text.len);
+    assert_int_equal(token_peek(text, &read), 0);
+    assert_int_equal(read.kind, FLOW.kind);
+    assert_int_equal(read.worker, FLOW.worker);
+    assert_int_equal(read.slot, FLOW.slot);
+    assert_int_equal(read.instance, FLOW.instance);
+    assert_int_equal(read.generation, FLOW.generation);
+    assert_true(token_equals(text, kept));
+    for (size_t i = 0; i < text.len; i++) {
+        memcpy(altered, text.p, text.len);
+        altered[i] = altered[i] == 'A' ? 'B' : 'A';
+        assert_false(token_equals((struct str){altered, text.len}, kept));
+    }
+    assert_false(token_equals((struct str){text.p, text.len - 1}, kept));
+    assert_false(token_equals(text, NULL));
+    assert_int_equal(token_peek((struct str){text.p, text.len - 1}, &read), -EINVAL);
+}
+
 static void what_is_no_token_is_told_apart(void **state) /* R2 */
 {
     static const char *const texts[] = {
@@ -131,8 +156,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(what_was_printed_is_read_again), T(any_change_is_refused),
-        T(what_is_no_token_is_told_apart), T(an_older_key_still_verifies),
-        T(a_full_arena_is_no_token),
+        T(a_kept_token_is_compared),       T(what_is_no_token_is_told_apart),
+        T(an_older_key_still_verifies),    T(a_full_arena_is_no_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

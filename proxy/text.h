@@ -22,6 +22,14 @@ static inline bool text_alpha(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+/* Index of the first byte from `at` on that is in `stops`, or the length. */
+static inline size_t text_find(struct str s, size_t at, const bool stops[256])
+{
+    while (at < s.len && !stops[(unsigned char)s.p[at]])
+        at++;
+    return at;
+}
+
 bool text_is_token(struct str s); /* false for an empty one */
 /* NUL, CR, LF, DEL and other control bytes; TAB is fine (V4). */
 bool text_has_control(struct str s);
@@ -43,6 +51,7 @@ struct text_uri {
     struct str user; /* and password, as spelled; p NULL: none */
     struct str host; /* without brackets; p NULL: not sip or sips */
     int port;        /* 0: none */
+    struct str rest; /* parameters and headers, as spelled */
 };
 /* A URI that all read alike: sip and sips have one '@' at most, and host[:port] where it belongs.
  * Of others only a scheme is asked for. */

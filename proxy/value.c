@@ -1,9 +1,9 @@
-/* Values by libosip2's parsers; its types end here. It decodes escapes and sorts parameters away,
- * so pieces "as spelled" are cut from the text (text.c), and what osip read must agree with them:
- * a value with two readings is refused (N8). */
+/* Values, cut from their text as spelled (text.c). Unless one is plain, libosip2 reads it as well
+ * and must agree: a value with two readings is refused (N8). Its types end here. */
 #include "proxy/value.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +13,7 @@
 
 /* osip appends to lists from their front: the time for n parameters grows with n squared. */
 enum { URI_MAX = 4096, ADDR_MAX = 4 * URI_MAX, SEPARATORS_MAX = 64 };
+#define URI_SEPARATORS ";&?=,"
 
 /* What libosip2 makes of one value, given back all at once: where the heap runs out inside of it,
  * it leaks, and reports a bad value. The bounds above keep it far below this size. */
@@ -64,13 +65,14 @@ static void pool_free(void *p)
         free(p);
 }
 
+/* Few enough for osip. */
 static bool bounded(struct str s, const char *separators)
 {
     unsigned count = 0;
 
-    if (!s.len || s.len > URI_MAX || text_has_control(s))
+    if (!s.len || s.len > URI_MAX)
         return false;
-    for (size_t i = 0; i < s.len; i++)
+    for (size_t i = 0; s.len > SEPARATORS_MAX && i < s.len; i++)
         if (strchr(separators, s.p[i]))
             count++;
     return count <= SEPARATORS_MAX;
@@ -93,36 +95,44 @@ static bool host_port_agree(const char *osip_host, const char *osip_port, struct
            (!number.len || !str_to_uint(number, UINT16_MAX, &value)) && (int)value == port;
 }
 
-/* sip and sips: the text after "sip:" in pieces. At most one '@': more would be two readings. */
-static bool sip_uri_cut(struct str rest, struct sip_uri *uri)
+/* Index of the first byte from `at` on that is '%' or in no token: nothing that anyone decodes
+ * or takes for a delimiter. */
+static size_t plain_end(struct str s, size_t at)
 {
-    const char *at = memchr(rest.p, '@', rest.len);
-    size_t i = 0;
+    while (at < s.len && s.p[at] != '%' && text_token_char[(unsigned char)s.p[at]])
+        at++;
+    return at;
+}
 
-    if (at) {
-        struct str info = {rest.p, (size_t)(at - rest.p)};
-        const char *colon = info.len ? memchr(info.p, ':', info.len) : NULL;
-
-        rest = part(rest, info.len + 1, rest.len);
-        if (!info.len || colon == info.p || (rest.len && memchr(rest.p, '@', rest.len)))
+/* Nothing, or ";name" and ";name=value" of plain bytes. */
+static bool params_plain(struct str params)
+{
+    for (size_t i = 0, end; i < params.len; i = end) {
+        end = plain_end(params, i + 1);
+        if (params.p[i] != ';' || end == i + 1)
             return false;
-        uri->user = info;
-        if (colon) {
-            uri->user.len = (size_t)(colon - info.p);
-            uri->password = part(info, uri->user.len + 1, info.len);
+        if (end < params.len && params.p[end] == '=') {
+            i = end + 1;
+            end = plain_end(params, i);
+            if (end == i)
+                return false;
         }
     }
-    while (i < rest.len && rest.p[i] != ';' && rest.p[i] != '?')
-        i++;
-    if (text_has_any(part(rest, 0, i), " \t") ||
-        !text_host_port_cut(part(rest, 0, i), &uri->host, &uri->port))
-        return false;
-    rest = part(rest, i, rest.len);
-    for (i = 0; i < rest.len && rest.p[i] != '?';)
-        i++;
-    uri->params = part(rest, 0, i);
-    uri->headers = part(rest, i, rest.len);
     return true;
+}
+
+/* No IPv6, and no zeros before the port that stands from there to `end`. */
+static bool host_plain(struct str host, const char *end)
+{
+    return !memchr(host.p, ':', host.len) &&
+           end - (host.p + host.len) < (ptrdiff_t)sizeof(":65535");
+}
+
+/* What nearly all are: nobody can read it in another way, and osip need not be asked. */
+static bool uri_plain(const struct sip_uri *uri)
+{
+    return !uri->password.p && !uri->headers.len && plain_end(uri->user, 0) == uri->user.len &&
+           host_plain(uri->host, uri->params.p) && params_plain(uri->params);
 }
 
 /* 0, -EINVAL: libosip2 reads something else, or -ENOMEM. */
@@ -135,7 +145,10 @@ static int osip_uri_check(struct arena *arena, const struct sip_uri *uri)
     if (uri->password.p && !uri->password.len) { /* RFC 3261 25.1 allows it, osip does not */
         size_t colon = (size_t)(uri->password.p - text.p) - 1;
 
-        text = arena_printf(arena, "%.*s%s", (int)colon, text.p, text.p + colon + 1);
+        text = arena_printf(arena, STR_FMT STR_FMT, (int)colon, text.p,
+                            STR_ARG(part(text, colon + 1, text.len)));
+    } else {
+        text = arena_dup(arena, text); /* with the NUL that osip wants */
     }
     if (!text.p)
         return -ENOMEM;
@@ -160,65 +173,102 @@ static struct str lower_case(struct arena *arena, struct str s)
     return (struct str){p, s.len};
 }
 
-int sip_uri_parse(struct arena *arena, struct str text, struct sip_uri *out)
+/* From its pieces in `text`, which is in the arena. */
+static int uri_read(struct arena *arena, struct str text, const struct text_uri *cut,
+                    struct sip_uri *out)
 {
-    struct sip_uri uri = {0};
-    struct str rest;
+    static const bool stops[256] = {['?'] = true};
+    struct sip_uri uri = {.text = text, .scheme = cut->scheme};
+    struct str rest = part(text, cut->scheme.len + 1, text.len);
 
-    text = str_trim(text);
-    if (!bounded(text, ";&?=,") || text_has_any(text, " \t<>\""))
-        return -EINVAL;
-    uri.scheme = text_scheme(text);
-    if (!uri.scheme.p || text.len == uri.scheme.len + 1)
-        return -EINVAL;
-    uri.text = arena_dup(arena, text); /* with the NUL that osip wants */
-    uri.scheme = lower_case(arena, uri.scheme);
-    if (!uri.text.p || !uri.scheme.p)
+    if (!str_eq(uri.scheme, STR("sip")))
+        uri.scheme = lower_case(arena, uri.scheme);
+    if (!uri.scheme.p)
         return -ENOMEM;
-
-    rest = part(uri.text, uri.scheme.len + 1, uri.text.len);
     uri.params = uri.headers = part(rest, rest.len, rest.len);
-    if (str_eq(uri.scheme, STR("sip")) || str_eq(uri.scheme, STR("sips"))) {
-        int err = sip_uri_cut(rest, &uri) ? osip_uri_check(arena, &uri) : -EINVAL;
+    if (cut->host.p) {
+        const char *colon = cut->user.len ? memchr(cut->user.p, ':', cut->user.len) : NULL;
+        size_t headers = text_find(cut->rest, 0, stops);
+
+        if (cut->user.p && !cut->user.len)
+            return -EINVAL;
+        uri.user = cut->user;
+        if (colon) {
+            uri.user.len = (size_t)(colon - cut->user.p);
+            uri.password = part(cut->user, uri.user.len + 1, cut->user.len);
+        }
+        uri.host = cut->host;
+        uri.port = cut->port;
+        uri.params = part(cut->rest, 0, headers);
+        uri.headers = part(cut->rest, headers, cut->rest.len);
+        int err = uri_plain(&uri) ? 0 : osip_uri_check(arena, &uri);
 
         if (err)
             return err;
     } else if (str_eq(uri.scheme, STR("tel"))) {
-        size_t i = 0;
+        const char *semicolon = memchr(rest.p, ';', rest.len);
+        size_t i = semicolon ? (size_t)(semicolon - rest.p) : rest.len;
 
-        while (i < rest.len && rest.p[i] != ';')
-            i++;
         if (!i)
             return -EINVAL;
         uri.user = part(rest, 0, i);
         uri.params = part(rest, i, rest.len);
-        uri.headers = part(rest, rest.len, rest.len);
     }
     *out = uri;
     return 0;
+}
+
+int sip_uri_parse(struct arena *arena, struct str text, struct sip_uri *out)
+{
+    struct text_uri cut;
+
+    text = str_trim(text);
+    if (!bounded(text, URI_SEPARATORS) || text_has_control(text) || text_has_any(text, " \t<>\""))
+        return -EINVAL;
+    text = arena_dup(arena, text);
+    if (!text.p)
+        return -ENOMEM;
+    return text_uri_cut(text, &cut) ? uri_read(arena, text, &cut, out) : -EINVAL;
+}
+
+/* What nearly all are, as above. */
+static bool via_plain(struct str text, const struct text_via *cut, struct str host)
+{
+    return text.p == cut->protocol.p && cut->version.p == cut->protocol.p + cut->protocol.len + 1 &&
+           cut->transport.p == cut->version.p + cut->version.len + 1 &&
+           cut->transport.p[cut->transport.len] == ' ' &&
+           cut->sent_by.p == cut->transport.p + cut->transport.len + 1 &&
+           cut->params.p == cut->sent_by.p + cut->sent_by.len &&
+           !text_has_any(cut->sent_by, " \t") && host_plain(host, cut->params.p) &&
+           params_plain(cut->params);
+}
+
+static bool osip_via_agrees(struct str text, const struct sip_via *via)
+{
+    osip_via_t *parsed;
+    bool agrees;
+
+    pool_open();
+    agrees = !osip_via_init(&parsed) && !osip_via_parse(parsed, text.p) &&
+             host_port_agree(parsed->host, parsed->port, via->host, via->port);
+    pool_close();
+    return agrees;
 }
 
 int sip_via_parse(struct arena *arena, struct str text, struct sip_via *out)
 {
     struct sip_via via = {0};
     struct text_via cut;
-    osip_via_t *parsed;
-    bool agrees;
 
     text = str_trim(text);
-    if (!bounded(text, ";,"))
+    if (!bounded(text, ";,") || text_has_control(text))
         return -EINVAL;
     text = arena_dup(arena, text);
     if (!text.p)
         return -ENOMEM;
     if (!text_via_cut(text, &cut) || !text_host_port_cut(cut.sent_by, &via.host, &via.port))
         return -EINVAL;
-
-    pool_open();
-    agrees = !osip_via_init(&parsed) && !osip_via_parse(parsed, text.p) &&
-             host_port_agree(parsed->host, parsed->port, via.host, via.port);
-    pool_close();
-    if (!agrees)
+    if (!via_plain(text, &cut, via.host) && !osip_via_agrees(text, &via))
         return -EINVAL;
 
     via.transport = cut.transport;
@@ -243,9 +293,9 @@ int sip_addr_parse(struct arena *arena, struct str text, struct sip_addr *out)
     text = arena_dup(arena, text);
     if (!text.p)
         return -ENOMEM;
-    if (!text_addr_cut(text, &cut))
+    if (!text_addr_cut(text, &cut) || !bounded(cut.uri, URI_SEPARATORS))
         return -EINVAL;
-    err = sip_uri_parse(arena, cut.uri, &addr.uri);
+    err = uri_read(arena, cut.uri, &cut.pieces, &addr.uri);
     if (err)
         return err;
     addr.display = cut.display;

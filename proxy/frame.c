@@ -51,11 +51,23 @@ static bool keepalive(struct str bytes, size_t *scanned, struct sip_frame *out)
     return true;
 }
 
-/* Length of start line, headers and empty line; 0: the end has not come. */
-static size_t head_length(struct str bytes, size_t *scanned)
+/* May a Content-Length begin here? */
+static bool length_begins(struct str bytes, size_t at)
+{
+    static const size_t far = sizeof("Content-") - 1; /* other headers differ there at the latest */
+    char first = (char)(bytes.p[at] | 0x20);
+
+    return first == 'l' ||
+           (first == 'c' && at + far < bytes.len && (bytes.p[at + far] | 0x20) == 'l');
+}
+
+/* Length of start line, headers and empty line; 0: the end has not come. `lengths` becomes where
+ * the first line is that may be a Content-Length, as far as was seen. */
+static size_t head_length(struct str bytes, size_t *scanned, size_t *lengths)
 {
     size_t at = *scanned;
 
+    *lengths = at ? 0 : bytes.len;
     for (;;) {
         const char *lf = at < bytes.len ? memchr(bytes.p + at, '\n', bytes.len - at) : NULL;
 
@@ -72,6 +84,8 @@ static size_t head_length(struct str bytes, size_t *scanned)
             *scanned = at - 1; /* this line end may yet be the last */
             return 0;
         }
+        if (*lengths == bytes.len && length_begins(bytes, at))
+            *lengths = at;
     }
 }
 
@@ -129,13 +143,13 @@ static bool content_length_line(struct str line, struct str *value)
     return str_eq_nocase(name, STR("Content-Length")) || str_eq_nocase(name, STR("l"));
 }
 
-/* The one Content-Length of a head. */
-static enum refusal content_length(struct str head, size_t max, size_t *length)
+/* The one Content-Length of a head; none is before `at`. */
+static enum refusal content_length(struct str head, size_t at, size_t max, size_t *length)
 {
     bool found = false;
-    size_t at = 0;
 
-    logical_line(head, &at); /* start line */
+    if (!at)
+        logical_line(head, &at); /* start line */
     while (at < head.len) {
         struct str value;
         uint64_t number;
@@ -168,7 +182,8 @@ static size_t lines_length(struct str bytes, size_t max)
 
 void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip_frame *out)
 {
-    size_t head, body = 0, max = message_max < SIP_HEADERS_BYTES ? message_max : SIP_HEADERS_BYTES;
+    size_t max = message_max < SIP_HEADERS_BYTES ? message_max : SIP_HEADERS_BYTES;
+    size_t head, lengths, body = 0;
     enum refusal refusal;
 
     if (!bytes.len) {
@@ -185,7 +200,7 @@ void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip
     if ((*scanned & ~CURSOR_FLAGS) == 0 && keepalive(bytes, scanned, out))
         return;
 
-    head = head_length(bytes, scanned);
+    head = head_length(bytes, scanned, &lengths);
     if (head > max || (!head && bytes.len >= max)) {
         *scanned = 0;
         broken(out, REFUSE_TOO_LARGE, lines_length(bytes, max));
@@ -195,7 +210,7 @@ void sip_frame(struct str bytes, size_t message_max, size_t *scanned, struct sip
         more(out, bytes.len + 1);
         return;
     }
-    refusal = content_length((struct str){bytes.p, head}, message_max, &body);
+    refusal = content_length((struct str){bytes.p, head}, lengths, message_max, &body);
     if (!refusal && body > message_max - head)
         refusal = REFUSE_TOO_LARGE;
     if (refusal) {

@@ -284,28 +284,25 @@ struct str header_name(enum header_id id)
     return row_of_id[id] ? rows[row_of_id[id] - 1].name : (struct str){NULL, 0};
 }
 
-static const struct row *row_find(struct str name)
+/* Its row and one; 0: not registered. */
+static unsigned row_find(struct str name)
 {
-    unsigned row;
+    unsigned row, slot;
 
-    if (!name.len)
-        return NULL;
-    if (name.len == 1) {
-        row = row_of_compact[(unsigned char)name.p[0] | 0x20U];
-        return row ? &rows[row - 1] : NULL;
-    }
-    for (unsigned slot = slot_of(name); (row = slots[slot]); slot = (slot + 1) % SLOTS)
-        if (str_eq(rows[row - 1].name, name) || str_eq_nocase(rows[row - 1].name, name))
-            return &rows[row - 1];
-    return NULL;
+    if (name.len < 2)
+        return name.len ? row_of_compact[(unsigned char)name.p[0] | 0x20U] : 0;
+    for (slot = slot_of(name); (row = slots[slot]); slot = (slot + 1) % SLOTS)
+        if (str_eq_nocase(rows[row - 1].name, name))
+            break;
+    return row;
 }
 
 struct str header_canonical(struct str name, enum header_id *id)
 {
-    const struct row *row = row_find(name);
+    unsigned row = row_find(name);
 
-    *id = row ? id_of((unsigned)(row - rows)) : HEADER_OTHER;
-    return row ? row->name : name;
+    *id = row ? id_of(row - 1) : HEADER_OTHER;
+    return row ? rows[row - 1].name : name;
 }
 
 enum sip_method sip_method_of(struct str name)

@@ -54,16 +54,13 @@ static bool line_cut(struct scan *scan, char **start, char **stop)
     return true;
 }
 
-/* A header line and the folded ones that continue it (RFC 3261 7.3.1): each fold, with the blanks
- * around it, becomes one SP, and what is won becomes blanks before the line end, so that the buffer
- * still holds the same message. */
-static bool line_next(struct scan *scan, struct str *line)
+/* The folded lines that continue the one from start to stop (RFC 3261 7.3.1): each fold, with the
+ * blanks around it, becomes one SP, and what is won becomes blanks before the line end, so that the
+ * buffer still holds the same message. */
+static bool unfold(struct scan *scan, char *start, char *stop, struct str *line)
 {
-    char *start, *stop, *write, *from, *to;
+    char *write = stop, *from, *to;
 
-    if (!line_cut(scan, &start, &stop))
-        return false;
-    write = stop;
     while (stop != start && scan->at < scan->end && text_blank(*scan->at)) {
         if (!line_cut(scan, &from, &to))
             return false;
@@ -80,6 +77,19 @@ static bool line_next(struct scan *scan, struct str *line)
     }
     memset(write, ' ', (size_t)(stop - write));
     *line = (struct str){start, (size_t)(write - start)};
+    return true;
+}
+
+/* A header line, unfolded. false: no line end is left. */
+static bool line_next(struct scan *scan, struct str *line)
+{
+    char *start, *stop;
+
+    if (!line_cut(scan, &start, &stop))
+        return false;
+    if (scan->at < scan->end && text_blank(*scan->at))
+        return unfold(scan, start, stop, line);
+    *line = (struct str){start, (size_t)(stop - start)};
     return true;
 }
 

@@ -8,6 +8,8 @@
 
 bool str_same_nocase(const char *a, const char *b, size_t len)
 {
+    if (len == 0 || memcmp(a, b, len) == 0) /* mostly it is spelled the same */
+        return true;
     for (size_t i = 0; i < len; i++) {
         unsigned char differ = (unsigned char)(a[i] ^ b[i]), lower = (unsigned char)(a[i] | 0x20);
 

@@ -178,8 +178,7 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now)
     slot_give(proxy, flow->slot);
     proxy->flow_count--;
     proxy->counters.flows_closed++;
-    free(flow->contact.uri);
-    free(flow->contact.token);
+    free(flow->contact);
     free(flow->host);
     free(flow);
 }
@@ -201,9 +200,8 @@ void flows_sign(struct proxy *proxy)
         if (!flow)
             continue;
         (void)flow_sign(flow); /* else its old one is as good as its key */
-        free(flow->contact.uri);
-        free(flow->contact.token);
-        flow->contact.uri = flow->contact.token = NULL;
+        free(flow->contact);
+        flow->contact = NULL;
     }
 }
 
@@ -281,10 +279,11 @@ int flow_token_read(struct proxy *proxy, struct str text, struct token *out)
     struct flow *flow;
 
     if (!token_peek(text, &token) && !flow_find(proxy, &token, &flow)) {
-        if (token.kind == TOKEN_CONTACT && token_equals(text, flow->contact.token))
-            token.uri = arena_dup(&proxy->arena, str_of(flow->contact.uri));
-        else if (token.kind == TOKEN_FLOW && token_equals(text, flow->token))
+        if (token.kind == TOKEN_FLOW &&
+            token_equals(text, (struct str){flow->token, TOKEN_FLOW_LEN}))
             token.uri = STR("");
+        else if (flow->contact && token_equals(text, flow->contact->token))
+            token.uri = arena_dup(&proxy->arena, flow->contact->uri);
         if (token.uri.p) {
             *out = token;
             return 0;

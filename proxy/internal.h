@@ -7,11 +7,21 @@
 #include "proxy/message.h"
 #include "proxy/proxy.h"
 #include "proxy/registered.h"
+#include "proxy/text.h"
 #include "proxy/token.h"
 #include "proxy/transaction.h"
 #include "proxy/value.h"
 
 struct forward;
+
+/* What stands for a client's Contact URI towards the core (R6): clients use one over and over. One
+ * block. */
+struct contact_mask {
+    struct str uri, user; /* the client's, and its user part */
+    struct str params;    /* of the URI, that the core may see */
+    struct str token;
+    char bytes[];
+};
 
 struct flow {
     struct proxy *proxy;
@@ -26,11 +36,9 @@ struct flow {
     struct str peer_address;         /* in there, without brackets */
     uint16_t peer_port;
     char local[INET6_ADDRSTRLEN + 1]; /* address alone */
-    struct {
-        char *uri, *token; /* the Contact URI it used last, and its token: made once (R6) */
-    } contact;
-    struct forward *origins; /* requests it sent, still open */
-    struct forward *targets; /* requests it was sent, still open */
+    struct contact_mask *contact;     /* of the URI that it used last; NULL: none */
+    struct forward *origins;          /* requests it sent, still open */
+    struct forward *targets;          /* requests it was sent, still open */
     unsigned origin_count;
     struct dialogs dialogs;
     bool registered;         /* at CORE_EMBEDDED, or tried to */
@@ -122,7 +130,8 @@ bool core_transport_choose(struct proxy *proxy, struct hop *to, size_t len, uint
 
 /* Find the flow that a verified token names. -ENOENT: its connection is gone. */
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out);
-/* token_parse(), but what a flow here is named by was signed here: no MAC is computed of it (R7). */
+/* token_parse(), but what a flow here is named by was signed here: no MAC is computed of it (R7).
+ */
 int flow_token_read(struct proxy *proxy, struct str text, struct token *out);
 /* The client and its registrar agreed on keepalives at least so often (RFC 5626 4.4). A stream that
  * is silent for longer, and a grace, is closed. */
@@ -153,6 +162,10 @@ enum refusal target_choose_own(struct proxy *proxy, struct sip_msg *request, uin
                                struct target *target);
 /* The user that a request from the access side is of: what backend_choose() goes by (B3). */
 struct str request_user(struct proxy *proxy, const struct sip_msg *request);
+/* A URI in the pieces that it was cut into when it was found clear, by the scan (V2) or before a
+ * token was made of it: no second parser is asked as by sip_uri_parse(), and nothing is read of
+ * schemes but sip and sips. It borrows from `text`. */
+void uri_of(struct str text, const struct text_uri *pieces, struct sip_uri *out);
 /* Host and port of our side that faces `to`, as its URIs and Via name it. */
 struct str core_host(const struct proxy *proxy, const struct core_addr *to);
 

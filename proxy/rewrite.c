@@ -321,37 +321,6 @@ static int path_push(struct proxy *proxy, struct sip_msg *request, const struct 
 
 /* ---- Contact (R6, R9) ---- */
 
-/* The token for a Contact URI of this flow; the last one is kept, as clients use one over and over.
- * p NULL: none could be made. */
-static struct str contact_token(struct proxy *proxy, struct flow *flow, struct str uri)
-{
-    struct token token = {
-        .kind = TOKEN_CONTACT,
-        .worker = proxy->options.worker,
-        .slot = flow->slot,
-        .instance = proxy->options.instance,
-        .generation = flow->generation,
-        .uri = uri,
-    };
-    struct str text;
-
-    if (flow->contact.uri && str_eq(str_of(flow->contact.uri), uri))
-        return str_of(flow->contact.token);
-    text = token_print(proxy->tokens, &proxy->arena, &token);
-    if (!text.p)
-        return text;
-    free(flow->contact.uri);
-    free(flow->contact.token);
-    flow->contact.uri = strndup(uri.p, uri.len);
-    flow->contact.token = strndup(text.p, text.len);
-    if (!flow->contact.uri || !flow->contact.token) {
-        free(flow->contact.uri);
-        free(flow->contact.token);
-        flow->contact.uri = flow->contact.token = NULL;
-    }
-    return text;
-}
-
 /* URI parameters that the core may see: what names the client's own transport would mislead it. */
 static struct str contact_params(struct arena *arena, struct str params)
 {
@@ -369,31 +338,81 @@ static struct str contact_params(struct arena *arena, struct str params)
     return params;
 }
 
+/* A Contact URI of this flow that is another one than before. -EBADMSG: it can't be read. -ENOMEM.
+ * *out NULL: it is neither sip nor sips, and stays as it is. */
+static int contact_mask_make(struct proxy *proxy, struct flow *flow, struct str uri,
+                             const struct contact_mask **out)
+{
+    struct token token = {
+        .kind = TOKEN_CONTACT,
+        .worker = proxy->options.worker,
+        .slot = flow->slot,
+        .instance = proxy->options.instance,
+        .generation = flow->generation,
+    };
+    struct str text, params;
+    struct contact_mask *mask, *kept;
+    struct sip_uri parsed;
+    size_t size;
+    int err = sip_uri_parse(&proxy->arena, uri, &parsed);
+
+    *out = NULL;
+    if (err)
+        return err == -ENOMEM ? err : -EBADMSG;
+    if (!parsed.host.p)
+        return 0;
+    token.uri = parsed.text;
+    text = token_print(proxy->tokens, &proxy->arena, &token);
+    params = contact_params(&proxy->arena, parsed.params);
+    if (!text.p || !params.p)
+        return -ENOMEM;
+    size = sizeof(*mask) + parsed.text.len + params.len + text.len;
+    kept = malloc(size);
+    mask = kept ? kept : arena_alloc(&proxy->arena, size); /* then it is made again next time */
+    if (!mask)
+        return -ENOMEM;
+    mask->uri = (struct str){mask->bytes, parsed.text.len};
+    mask->user = (struct str){NULL, parsed.user.len};
+    mask->params = (struct str){mask->bytes + parsed.text.len, params.len};
+    mask->token = (struct str){mask->bytes + parsed.text.len + params.len, text.len};
+    memcpy(mask->bytes, parsed.text.p, parsed.text.len);
+    if (parsed.user.len)
+        mask->user.p = mask->bytes + (parsed.user.p - parsed.text.p);
+    memcpy(mask->bytes + parsed.text.len, params.p, params.len);
+    memcpy(mask->bytes + parsed.text.len + params.len, text.p, text.len);
+    if (kept) {
+        free(flow->contact);
+        flow->contact = kept;
+    }
+    *out = mask;
+    return 0;
+}
+
 static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *flow,
                          const struct core_addr *core)
 {
-    struct arena *arena = &proxy->arena;
     struct str host = core_host(proxy, core);
 
     for (int i = -1; (i = sip_find(msg, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
-        struct str value = msg->headers[i].value, token, params;
-        struct sip_addr addr;
+        const struct contact_mask *mask = flow->contact;
+        struct str value = msg->headers[i].value;
+        struct text_addr addr;
+        int err = 0;
 
         if (str_eq(value, STR("*")))
             continue;
-        int err = sip_addr_parse(arena, value, &addr);
+        if (!text_addr_cut(value, &addr))
+            return -EBADMSG;
+        if (!mask || !str_eq(mask->uri, addr.uri))
+            err = contact_mask_make(proxy, flow, addr.uri, &mask);
         if (err)
-            return err == -ENOMEM ? err : -EBADMSG;
-        if (!str_eq(addr.uri.scheme, STR("sip")) && !str_eq(addr.uri.scheme, STR("sips")))
+            return err;
+        if (!mask)
             continue;
-        token = contact_token(proxy, flow, addr.uri.text);
-        params = contact_params(arena, addr.uri.params);
-        if (!token.p || !params.p)
-            return -ENOMEM;
         value =
-            ARENA_JOIN(arena, addr.display, addr.display.len ? STR(" <sip:") : STR("<sip:"),
-                       addr.uri.user, addr.uri.user.len ? STR("@") : STR(""), host,
-                       core_transport(core), params, STR(";flow="), token, STR(">"), addr.params);
+            ARENA_JOIN(&proxy->arena, addr.display, addr.display.len ? STR(" <sip:") : STR("<sip:"),
+                       mask->user, mask->user.len ? STR("@") : STR(""), host, core_transport(core),
+                       mask->params, STR(";flow="), mask->token, STR(">"), addr.params);
         if (!value.p)
             return -ENOMEM;
         msg->headers[i].value = value;
@@ -404,19 +423,20 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
 /* A REGISTER's 200 lists what the core was told: the client gets its own URIs back. */
 static int contacts_restore(struct proxy *proxy, struct sip_msg *response)
 {
-    struct arena *arena = &proxy->arena;
-
     for (int i = -1; (i = sip_find(response, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
         struct str value = response->headers[i].value, text;
-        struct sip_addr addr;
+        struct text_addr addr;
+        struct sip_uri uri;
         struct token token;
 
-        if (sip_addr_parse(arena, value, &addr) ||
-            !sip_param(addr.uri.params, STR("flow"), &text) || !text.p ||
+        if (!text_addr_cut(value, &addr))
+            continue;
+        uri_of(addr.uri, &addr.pieces, &uri);
+        if (!sip_param(uri.params, STR("flow"), &text) || !text.p ||
             flow_token_read(proxy, text, &token) || token.kind != TOKEN_CONTACT)
             continue;
-        value = ARENA_JOIN(arena, addr.display, addr.display.len ? STR(" <") : STR("<"), token.uri,
-                           STR(">"), addr.params);
+        value = ARENA_JOIN(&proxy->arena, addr.display, addr.display.len ? STR(" <") : STR("<"),
+                           token.uri, STR(">"), addr.params);
         if (!value.p)
             return -ENOMEM;
         response->headers[i].value = value;

@@ -3,8 +3,43 @@
 #include <errno.h>
 
 #include "proxy/internal.h"
+#include "proxy/text.h"
 
 enum { SIP_PORT = 5060 };
+
+void uri_of(struct str text, const struct text_uri *pieces, struct sip_uri *out)
+{
+    const char *colon, *headers;
+    struct str rest;
+
+    *out = (struct sip_uri){
+        .text = text, .scheme = pieces->scheme, .host = pieces->host, .port = pieces->port};
+    if (!pieces->host.p)
+        return;
+    colon = pieces->user.len ? memchr(pieces->user.p, ':', pieces->user.len) : NULL;
+    out->user = pieces->user;
+    out->user.len = colon ? (size_t)(colon - pieces->user.p) : pieces->user.len;
+    rest = (struct str){pieces->host.p + pieces->host.len, 0};
+    rest.len = (size_t)(text.p + text.len - rest.p);
+    while (rest.len && *rest.p != ';' && *rest.p != '?') {
+        rest.p++;
+        rest.len--;
+    }
+    headers = rest.len ? memchr(rest.p, '?', rest.len) : NULL;
+    out->params = rest;
+    out->params.len = headers ? (size_t)(headers - rest.p) : rest.len;
+    out->headers = (struct str){rest.p + out->params.len, rest.len - out->params.len};
+}
+
+static bool uri_cut(struct str text, struct sip_uri *out)
+{
+    struct text_uri pieces;
+
+    if (!text_uri_cut(text, &pieces))
+        return false;
+    uri_of(text, &pieces, out);
+    return true;
+}
 
 struct str core_host(const struct proxy *proxy, const struct core_addr *to)
 {
@@ -39,10 +74,16 @@ struct str request_user(struct proxy *proxy, const struct sip_msg *request)
 {
     bool registers = request->method == SIP_REGISTER; /* To is whom it is for (RFC 3261 10.2) */
     struct str value = sip_value(request, registers ? HEADER_TO : HEADER_FROM);
+    struct text_addr cut;
+    struct sip_uri uri;
     struct sip_addr addr;
 
+    if (text_addr_cut(value, &cut) && cut.pieces.host.p) {
+        uri_of(cut.uri, &cut.pieces, &uri);
+        return uri.user.p ? uri.user : value; /* of our one domain */
+    }
     if (!sip_addr_parse(&proxy->arena, value, &addr) && addr.uri.user.p)
-        return addr.uri.user; /* of our one domain */
+        return addr.uri.user; /* tel */
     return value;
 }
 
@@ -168,17 +209,16 @@ struct routing {
 };
 
 /* Read the top Route value. 0, -ENOENT: there is none, -EINVAL. */
-static int route_top(struct proxy *proxy, const struct sip_msg *request, int *index,
-                     struct sip_uri *uri)
+static int route_top(const struct sip_msg *request, int *index, struct sip_uri *uri)
 {
-    struct sip_addr addr;
+    struct text_addr addr;
 
     *index = sip_find(request, HEADER_ROUTE, 0);
     if (*index < 0)
         return -ENOENT;
-    if (sip_addr_parse(&proxy->arena, request->headers[*index].value, &addr))
+    if (!text_addr_cut(request->headers[*index].value, &addr))
         return -EINVAL;
-    *uri = addr.uri;
+    uri_of(addr.uri, &addr.pieces, uri);
     return 0;
 }
 
@@ -197,7 +237,7 @@ static enum refusal strict_repair(struct proxy *proxy, struct sip_msg *request,
     struct sip_addr last;
     int index = -1;
 
-    if (sip_find(request, HEADER_ROUTE, 0) < 0 || sip_uri_parse(&proxy->arena, request->uri, &uri))
+    if (sip_find(request, HEADER_ROUTE, 0) < 0 || !uri_cut(request->uri, &uri))
         return REFUSE_NOT;
     switch (uri_token(proxy, &uri, &routing->token)) {
     case -EBADMSG: return REFUSE_TOKEN_FORGED;
@@ -232,7 +272,7 @@ static enum refusal routes_take(struct proxy *proxy, struct sip_msg *request,
         return refusal;
     taken = routing->has_token ? 1 : 0;
 
-    while (!(top = route_top(proxy, request, &index, &uri))) {
+    while (!(top = route_top(request, &index, &uri))) {
         int err = uri_token(proxy, &uri, &token);
         if (err == -EBADMSG)
             return REFUSE_TOKEN_FORGED;
@@ -312,7 +352,7 @@ static enum refusal target_core(struct proxy *proxy, struct sip_msg *request,
         return target_backend(proxy, request, now, target);
     if (routing->has_next)
         uri = routing->next;
-    else if (sip_uri_parse(&proxy->arena, routing->uri, &uri))
+    else if (!uri_cut(routing->uri, &uri))
         return REFUSE_URI_FOREIGN;
 
     backend = backend_find(proxy, request, &uri, now);
@@ -337,11 +377,11 @@ static enum refusal target_core(struct proxy *proxy, struct sip_msg *request,
 
 /* The client's own Contact as a Request-URI: without "?headers", which have no place there (RFC
  * 3261 19.1.5). */
-static struct str contact_uri(struct proxy *proxy, struct str contact)
+static struct str contact_uri(struct str contact)
 {
     struct sip_uri uri;
 
-    if (!sip_uri_parse(&proxy->arena, contact, &uri))
+    if (uri_cut(contact, &uri))
         contact.len -= uri.headers.len;
     return contact;
 }
@@ -354,12 +394,12 @@ static enum refusal target_flow(struct proxy *proxy, struct sip_msg *request,
     struct sip_uri uri = {0};
     int err = -EINVAL;
 
-    if (!sip_uri_parse(&proxy->arena, routing->uri, &uri)) {
+    if (uri_cut(routing->uri, &uri)) {
         err = contact_token(proxy, &uri, &contact);
         if (err == -EBADMSG)
             return REFUSE_TOKEN_FORGED;
         if (err == 0)
-            target->uri = contact_uri(proxy, contact.uri);
+            target->uri = contact_uri(contact.uri);
     }
     if (routing->has_token && !flow_find(proxy, &routing->token, &target->hop.flow))
         return REFUSE_NOT;

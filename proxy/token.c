@@ -177,9 +177,9 @@ int token_peek(struct str text, struct token *out)
     return head_read(bytes, out);
 }
 
-bool token_equals(struct str text, const char *kept)
+bool token_equals(struct str text, struct str kept)
 {
-    return kept && strlen(kept) == text.len && !CRYPTO_memcmp(kept, text.p, text.len);
+    return text.len == kept.len && !CRYPTO_memcmp(kept.p, text.p, text.len);
 }
 
 int token_parse(struct token_keys *keys, struct arena *arena, struct str text, struct token *out)

@@ -43,7 +43,7 @@ struct str token_print(struct token_keys *keys, struct arena *arena, const struc
 /* Which flow it names and of what kind it is, whoever made it: for who compares it with the token
  * that this flow has. out->uri is not read. -EINVAL: not a token. */
 int token_peek(struct str text, struct token *out);
-bool token_equals(struct str text, const char *kept); /* in constant time; NULL equals none */
+bool token_equals(struct str text, struct str kept); /* in constant time */
 /* Read and verify. out->uri is in the arena. */
 int token_parse(struct token_keys *keys, struct arena *arena, struct str text, struct token *out);
 /* The flow that a token names, without asking whether it is ours: for who trusts its sender. false:

@@ -87,10 +87,10 @@ static void a_kept_token_is_compared(void **state) /* R7 */
 {
     (void)state;
     struct str text = token_print(old_keys, &arena, &FLOW);
-    char kept[TOKEN_FLOW_LEN + 1] = {0}, altered[TOKEN_FLOW_LEN];
+    struct str kept = arena_dup(&arena, text);
+    char altered[TOKEN_FLOW_LEN];
     struct token read;
 
-    memcpy(kept, text.p, text.len);
     assert_int_equal(token_peek(text, &read), 0);
     assert_int_equal(read.kind, FLOW.kind);
     assert_int_equal(read.worker, FLOW.worker);
@@ -104,7 +104,6 @@ static void a_kept_token_is_compared(void **state) /* R7 */
         assert_false(token_equals((struct str){altered, text.len}, kept));
     }
     assert_false(token_equals((struct str){text.p, text.len - 1}, kept));
-    assert_false(token_equals(text, NULL));
     assert_int_equal(token_peek((struct str){text.p, text.len - 1}, &read), -EINVAL);
 }
 

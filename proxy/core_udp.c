@@ -42,6 +42,7 @@ struct core_udp {
 
     char *send_bytes;
     size_t send_used;
+    uint64_t queued_at; /* the first of them */
     unsigned send_count;
     struct mmsghdr send[SEND_SLOTS];
     struct iovec send_iov[SEND_SLOTS];
@@ -144,6 +145,8 @@ static void flush(struct core_udp *udp)
     want_writable(udp, full);
 }
 
+/* With very many events libuv looks for more before it comes to before_wait(): what was queued
+ * at an earlier look waits no longer. */
 int core_udp_send(struct core_udp *udp, const struct core_addr *to, struct str bytes)
 {
     unsigned i;
@@ -167,6 +170,10 @@ int core_udp_send(struct core_udp *udp, const struct core_addr *to, struct str b
     if (bytes.len)
         memcpy(udp->send_iov[i].iov_base, bytes.p, bytes.len);
     udp->send_used += bytes.len;
+    if (i == 0)
+        udp->queued_at = uv_now(udp->poll.loop);
+    else if (udp->queued_at != uv_now(udp->poll.loop) && !udp->writable_wanted)
+        flush(udp);
     return 0;
 }
 

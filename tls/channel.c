@@ -180,6 +180,11 @@ int channel_handshake(struct channel *channel)
     return result;
 }
 
+bool channel_begun(const struct channel *channel)
+{
+    return !SSL_in_before(channel->ssl);
+}
+
 ssize_t channel_read(struct channel *channel, char *bytes, size_t size)
 {
     size_t len = 0;

@@ -39,32 +39,6 @@ const struct conf *stream_conf(const struct stream *stream)
 
 /* Lists ---------------------------------------------------------------------------------------- */
 
-void stream_todo_remove(struct stream *stream)
-{
-    if (!stream->todo_link)
-        return;
-    *stream->todo_link = stream->todo_next;
-    if (stream->todo_next)
-        stream->todo_next->todo_link = stream->todo_link;
-    stream->todo_link = NULL;
-}
-
-static void streams_todo_run(uv_idle_t *idle);
-
-void stream_todo_add(struct stream *stream)
-{
-    struct streams *streams = stream->streams;
-
-    if (stream->todo_link)
-        return;
-    stream->todo_next = streams->todo;
-    stream->todo_link = &streams->todo;
-    if (streams->todo)
-        streams->todo->todo_link = &stream->todo_next;
-    streams->todo = stream;
-    uv_idle_start(&streams->todo_idle, streams_todo_run);
-}
-
 static void all_add(struct streams *streams, struct stream *stream)
 {
     stream->next = streams->all;
@@ -282,7 +256,7 @@ static void handshake_count(const struct stream *stream)
                                         : counters->handshakes_13)[SSL_session_reused(ssl) != 0]++;
 }
 
-static void stream_handshake(struct stream *stream)
+void stream_handshake(struct stream *stream)
 {
     int err = channel_handshake(&stream->channel);
 
@@ -316,13 +290,18 @@ void stream_event(uv_poll_t *poll, int status, int events)
         stream_broken(stream);
         return;
     }
+    if (stream->ending) { /* told again: its turn to end has not come yet */
+        stream_events_update(stream);
+        return;
+    }
     switch (stream->state) {
     case STREAM_PREFACE: stream_preface(stream); break;
-    case STREAM_HANDSHAKE: stream_handshake(stream); break;
+    case STREAM_HANDSHAKE:
+        if (channel_begun(&stream->channel) || stream_admitted(stream))
+            stream_handshake(stream);
+        break;
     case STREAM_CHOICE:
     case STREAM_OPEN:
-        if (stream->ending) /* the loop ends it this very turn */
-            break;
         if (events & UV_WRITABLE)
             stream_writable(stream);
         if (!stream_ending(stream) && (events & UV_READABLE || stream->channel.wants_write))
@@ -333,26 +312,6 @@ void stream_event(uv_poll_t *poll, int status, int events)
     case STREAM_CLOSING: stream_closing(stream); break;
     case STREAM_GONE: break;
     }
-}
-
-/* What was left for the loop: ends decided inside proxy/, and reading on. */
-static void streams_todo_run(uv_idle_t *idle)
-{
-    struct streams *streams = idle->data;
-    struct stream *list = streams->todo, *stream;
-
-    streams->todo = NULL;
-    if (list)
-        list->todo_link = &list;
-    while ((stream = list)) {
-        stream_todo_remove(stream);
-        if (stream->ending)
-            stream_end(stream, stream->end_cause, stream->end_reason, stream->end_how);
-        else if (stream->state == STREAM_CHOICE || stream->state == STREAM_OPEN)
-            stream_receive(stream);
-    }
-    if (!streams->todo)
-        uv_idle_stop(idle);
 }
 
 /* Life ----------------------------------------------------------------------------------------- */
@@ -373,8 +332,7 @@ int streams_create(const struct streams_options *options, struct streams **out)
     if (options->websocket)
         (void)snprintf(streams->alpn, sizeof(streams->alpn), "%s%s", sip_protocol.alpn,
                        options->websocket->alpn);
-    uv_idle_init(options->loop, &streams->todo_idle);
-    streams->todo_idle.data = streams;
+    streams_todo_init(streams);
     streams->closed.size = streams->failed.size = STREAMS_REMEMBERED;
     *out = streams;
     return 0;

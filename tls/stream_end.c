@@ -33,7 +33,8 @@ static uint64_t stream_deadline(const struct stream *stream, enum cause *cause)
         return after(stream->since, conf->limits.handshake_timeout_s);
     case STREAM_HANDSHAKE:
         *cause = CAUSE_HANDSHAKE_TIMEOUT;
-        return after(stream->since, conf->limits.handshake_timeout_s);
+        return stream_waits(stream) ? UINT64_MAX
+                                    : after(stream->since, conf->limits.handshake_timeout_s);
     case STREAM_CHOICE:
         *cause = CAUSE_FIRST_MESSAGE_TIMEOUT;
         return after(stream->since, conf->limits.first_message_timeout_s);
@@ -53,7 +54,7 @@ static void stream_timer(struct timer *timer, uint64_t now)
     enum cause cause;
     uint64_t deadline = stream_deadline(stream, &cause);
 
-    if (deadline == UINT64_MAX)
+    if (deadline == UINT64_MAX || stream->ending)
         return;
     if (now < deadline) {
         timer_start(stream->streams->options.timers, timer, deadline, stream_timer);
@@ -64,8 +65,6 @@ static void stream_timer(struct timer *timer, uint64_t now)
     case STREAM_HANDSHAKE: stream_end(stream, cause, NULL, END_AT_ONCE); break;
     case STREAM_CHOICE: stream_end(stream, cause, NULL, END_PROPERLY); break;
     case STREAM_OPEN:
-        if (stream->ending) /* the loop ends it this very turn */
-            break;
         stream->protocol->expire(stream->conn, now);
         if (!stream->ending)
             stream_deadline_update(stream);
@@ -109,6 +108,8 @@ void stream_events_update(struct stream *stream)
     case STREAM_CLOSING: events = stream->finished ? UV_READABLE : UV_WRITABLE; break;
     case STREAM_GONE: return;
     }
+    if (stream->ending || stream_waits(stream)) /* for its turn */
+        events = 0;
     if (events == stream->events)
         return;
     stream->events = events;
@@ -218,21 +219,12 @@ void stream_end(struct stream *stream, enum cause cause, const char *reason, enu
 
         setsockopt(stream->channel.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     }
-    if (how == END_PROPERLY || how == END_ANSWERED)
-        stream_closing(stream);
-    else
+    if (how == END_AT_ONCE || how == END_RESET)
         stream_gone(stream);
-}
-
-void stream_end_later(struct stream *stream, enum cause cause, const char *reason, enum ending how)
-{
-    if (stream->state >= STREAM_CLOSING || stream->ending)
-        return;
-    stream->ending = true;
-    stream->end_how = how;
-    stream->end_cause = cause;
-    stream->end_reason = reason ? strdup(reason) : NULL;
-    stream_todo_add(stream);
+    else
+        stream_closing(stream);
+    if (how == END_OF_PEER && stream->state == STREAM_CLOSING && stream->finished)
+        stream_gone(stream);
 }
 
 void stream_websocket_code(struct stream *stream, unsigned code, bool sent)
@@ -273,12 +265,10 @@ void stream_failed(struct stream *stream, ssize_t err)
 {
     char reason[STREAM_REASON_SIZE];
     enum cause cause = stream_error(stream, err, reason);
+    enum ending how = err == 0 ? END_OF_PEER : err == -EPROTO ? END_ANSWERED : END_AT_ONCE;
 
     stream_queue_clear(stream);
-    stream_end(stream, cause, reason, err == -EPROTO || err == 0 ? END_ANSWERED : END_AT_ONCE);
-    /* It ended of its own: nothing to wait for, once what we had to say is said. */
-    if (err == 0 && stream->state == STREAM_CLOSING && stream->finished)
-        stream_gone(stream);
+    stream_end_later(stream, cause, reason, how);
 }
 
 /* What is queued, close_notify, FIN; then the peer's own end, which keeps a RST from eating what
@@ -328,5 +318,5 @@ void stream_broken(struct stream *stream)
         return;
     }
     cause = stream_error(stream, channel_socket_error(&stream->channel), reason);
-    stream_end(stream, cause, reason, END_AT_ONCE);
+    stream_end_later(stream, cause, reason, END_AT_ONCE);
 }

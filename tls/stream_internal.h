@@ -21,7 +21,8 @@ enum state {
 
 enum ending {
     END_PROPERLY, /* the protocol's last words, and what is queued, go out; the peer may answer */
-    END_ANSWERED, /* the same without last words: the peer has ended, or had an alert */
+    END_ANSWERED, /* the same without last words: the peer had an alert */
+    END_OF_PEER,  /* it has ended: what it may still read goes out, and nothing is waited for */
     END_AT_ONCE,  /* nothing more can be said */
     END_RESET,    /* and what the kernel holds for the peer goes too */
 };
@@ -36,11 +37,16 @@ struct proxied {
     union conf_sockaddr sender, bound;
 };
 
+/* In a ring, the one that came first first. */
+struct todo {
+    struct todo *next, *prev; /* next NULL: in none */
+};
+
 struct stream {
     struct streams *streams;
-    uint64_t number;                       /* "2.17" is worker 2's connection number 17 */
-    struct stream *next, **link;           /* of all */
-    struct stream *todo_next, **todo_link; /* link NULL: nothing to do */
+    uint64_t number;             /* "2.17" is worker 2's connection number 17 */
+    struct stream *next, **link; /* of all */
+    struct todo todo;
     uv_poll_t poll;
     int events; /* polled for */
     enum state state;
@@ -68,7 +74,7 @@ struct stream {
 
     uint16_t websocket_code; /* of a close frame; 0: none */
     bool websocket_sent;     /* it is ours */
-    bool ending;             /* decided inside a call of proxy/, done by the loop */
+    bool ending;             /* decided, done by the loop */
     enum ending end_how;
     enum cause end_cause;
     char *end_reason; /* NULL: the words of the cause, or no memory for more */
@@ -76,8 +82,11 @@ struct stream {
 
 struct streams {
     struct streams_options options;
-    struct stream *all, *todo;
-    uv_idle_t todo_idle; /* runs while there is something to do */
+    struct stream *all;
+    struct todo reading, ends, handshakes; /* what is left for the loop, by turns */
+    uv_idle_t todo_idle;                   /* runs while there is something */
+    uint64_t admitted_at;                  /* the turn of the loop, by its time */
+    unsigned admitted;                     /* handshakes that began in it */
     unsigned count;
     struct stream_counters counters;
     uint64_t numbers;      /* given to connections so far */
@@ -92,9 +101,20 @@ struct streams {
     char alpn[STREAM_ALPN_SIZE]; /* of both protocols */
 };
 
-/* stream.c */
-void stream_todo_add(struct stream *stream); /* the loop looks at it, soon */
+/* stream_todo.c: what the loop does by turns, a part in each. So thousands of connections that come
+ * or go at once don't hold up what others send. */
+void streams_todo_init(struct streams *streams);
+void stream_read_later(struct stream *stream);
+/* Whether its handshake may begin now. Else it waits for its turn, and has no deadline till then.
+ */
+bool stream_admitted(struct stream *stream);
+bool stream_waits(const struct stream *stream); /* for that */
+/* Inside a call of proxy/, or where many may end at once. The first cause counts. */
+void stream_end_later(struct stream *stream, enum cause cause, const char *reason, enum ending how);
 void stream_todo_remove(struct stream *stream);
+
+/* stream.c */
+void stream_handshake(struct stream *stream);
 void stream_event(uv_poll_t *poll, int status, int events);
 void stream_choose(struct stream *stream, struct str first); /* the protocol, if these bytes tell */
 
@@ -117,8 +137,6 @@ void stream_events_update(struct stream *stream); /* what the socket is polled f
 /* From the loop only, never inside a call of proxy/: it tells the flow. reason NULL: the words of
  * the cause. */
 void stream_end(struct stream *stream, enum cause cause, const char *reason, enum ending how);
-/* Inside a call of proxy/: the loop does it, soon. The first cause counts. */
-void stream_end_later(struct stream *stream, enum cause cause, const char *reason, enum ending how);
 void stream_failed(struct stream *stream, ssize_t err); /* with an error of the channel */
 void stream_broken(struct stream *stream);              /* by an error that polling reported */
 void stream_closing(struct stream *stream);             /* goes on with that */

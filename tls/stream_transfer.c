@@ -192,7 +192,7 @@ void stream_receive(struct stream *stream)
     if (stream_ending(stream))
         return;
     if (more && stream->channel.ssl)
-        stream_todo_add(stream); /* what OpenSSL holds wakes nobody up */
+        stream_read_later(stream); /* what OpenSSL holds wakes nobody up */
     stream_deadline_update(stream);
     stream_events_update(stream);
 }

@@ -632,6 +632,63 @@ TEST(flow_that_finds_no_room_is_closed)
 
 /* Handshakes ----------------------------------------------------------------------------------- */
 
+static bool has_bytes(const struct client *client)
+{
+    char byte;
+
+    return recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
+/* Waiting ones have no time limit but the client's own; one that left is found when its turn comes.
+ */
+TEST(handshakes_begin_a_few_in_each_turn) /* F7 */
+{
+    enum { COUNT = 90, GONE = COUNT - 5, TURN_MAX = 32 };
+    struct client clients[COUNT];
+    struct edge edge;
+    unsigned answered = 0, more;
+
+    (void)state;
+    setup(&edge);
+    for (unsigned i = 0; i < COUNT; i++) {
+        client_connect(&clients[i], &edge, &usual);
+        assert_int_equal(SSL_do_handshake(clients[i].ssl), -1); /* its hello is out */
+    }
+    client_close(&clients[GONE]);
+    while (answered < COUNT - 1) {
+        edge_turn(&edge);
+        more = 0;
+        for (unsigned i = 0; i < COUNT; i++)
+            more += i != GONE && has_bytes(&clients[i]);
+        assert_in_range(more - answered, 0, TURN_MAX);
+        answered = more;
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        if (i != GONE) {
+            assert_true(client_handshake(&clients[i]));
+            client_close(&clients[i]);
+        }
+    edge_teardown(&edge);
+}
+
+TEST(handshakes_that_wait_end_with_a_stop) /* F7 */
+{
+    enum { COUNT = 60 };
+    struct client clients[COUNT];
+    struct edge edge;
+
+    (void)state;
+    setup(&edge);
+    for (unsigned i = 0; i < COUNT; i++) {
+        client_connect(&clients[i], &edge, &usual);
+        assert_int_equal(SSL_do_handshake(clients[i].ssl), -1);
+    }
+    UNTIL(&edge, has_bytes(&clients[0]));
+    edge_teardown(&edge);
+    for (unsigned i = 0; i < COUNT; i++)
+        client_close(&clients[i]);
+}
+
 static const struct {
     const char *what, *name, *host;
     int version;
@@ -902,6 +959,8 @@ int main(void)
         cmocka_unit_test(sending_to_a_client_that_is_gone_closes_it_from_the_loop),
         cmocka_unit_test(broken_record_is_a_tls_error),
         cmocka_unit_test(flow_that_finds_no_room_is_closed),
+        cmocka_unit_test(handshakes_begin_a_few_in_each_turn),
+        cmocka_unit_test(handshakes_that_wait_end_with_a_stop),
         cmocka_unit_test(handshake_chooses_certificate_and_host),
         cmocka_unit_test(what_is_not_tls_gets_an_alert_and_no_flow),
         cmocka_unit_test(message_with_the_last_flight_is_not_forgotten),

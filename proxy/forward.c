@@ -315,8 +315,9 @@ static uint64_t record_routes_hash(const struct sip_msg *msg, unsigned skip)
 
         if (skip && skip--)
             continue;
-        if (!text_addr_cut(msg->headers[i].value, &addr) || !text_uri_cut(addr.uri, &uri))
+        if (!sip_addr_cut(msg, (unsigned)i, &addr))
             continue; /* none that sip_scan() lets pass */
+        uri = addr.pieces;
         if (uri.port == 5060 || uri.port == 5061)
             uri.port = 0;
         hash = XXH3_64bits_withSeed(uri.user.len ? uri.user.p : "", uri.user.len, hash);

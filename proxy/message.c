@@ -14,7 +14,8 @@ struct scan {
     struct sip_msg *msg;
     bool peer_2543;
     bool via_read, cseq_read;
-    bool repair; /* of the header that will be added next */
+    uint8_t addr; /* of the header that will be added next */
+    bool repair;  /* likewise */
     uint64_t content_length;
 };
 
@@ -198,36 +199,45 @@ static int start_line(struct scan *scan)
 
 /* ---- the headers that the scan reads ---- */
 
-static bool addr_read(struct scan *scan, struct str value, struct text_addr *addr)
+/* Its pieces stay with the message, or in `spare`. NULL: they are not clear. */
+static const struct text_addr *addr_read(struct scan *scan, struct str value,
+                                         struct text_addr *spare)
 {
+    struct sip_msg *msg = scan->msg;
+    bool keep = msg->addr_count < SIP_ADDRS_KEPT;
+    struct text_addr *addr = keep ? &msg->addrs[msg->addr_count] : spare;
+
     if (!text_addr_cut(value, addr))
-        return false;
+        return NULL;
     scan->repair = !addr->brackets || addr->wants_quotes || addr->untidy;
-    return true;
+    scan->addr = (uint8_t)(keep ? ++msg->addr_count : 0);
+    return addr;
 }
 
 static void from_read(struct scan *scan, struct str value)
 {
     struct sip_msg *msg = scan->msg;
-    struct text_addr addr;
+    struct text_addr spare;
+    const struct text_addr *addr = addr_read(scan, value, &spare);
 
-    if (!addr_read(scan, value, &addr) || !addr.tag_clear) {
+    if (!addr || !addr->tag_clear) {
         refuse(scan, REFUSE_FROM);
         return;
     }
-    msg->from_tag = addr.tag;
-    if (!addr.tag.p && msg->is_request && !scan->peer_2543) /* a response echoes it */
+    msg->from_tag = addr->tag;
+    if (!addr->tag.p && msg->is_request && !scan->peer_2543) /* a response echoes it */
         refuse(scan, REFUSE_FROM_TAG);
 }
 
 static void to_read(struct scan *scan, struct str value)
 {
-    struct text_addr addr;
+    struct text_addr spare;
+    const struct text_addr *addr = addr_read(scan, value, &spare);
 
-    if (!addr_read(scan, value, &addr) || !addr.tag_clear)
+    if (!addr || !addr->tag_clear)
         refuse(scan, REFUSE_TO);
     else
-        scan->msg->to_tag = addr.tag;
+        scan->msg->to_tag = addr->tag;
 }
 
 static void call_id_read(struct scan *scan, struct str value)
@@ -276,19 +286,16 @@ static void content_length_read(struct scan *scan, struct str value)
 static bool via_clear(struct scan *scan, struct str value)
 {
     struct text_via via;
-    struct str host;
-    int port;
 
-    if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP")) ||
-        !text_host_port_cut(via.sent_by, &host, &port))
+    if (!text_via_cut(value, &via) || !str_eq_nocase(via.protocol, STR("SIP")))
         return false;
     scan->repair = via.untidy;
     if (marked(scan->msg, HEADER_VIA))
         return true;
     if (!via.branch_clear)
         return false;
+    scan->msg->top_via = via;
     scan->msg->top_branch = via.branch;
-    scan->msg->top_sent_by = via.sent_by;
     scan->via_read = true;
     return true;
 }
@@ -296,23 +303,24 @@ static bool via_clear(struct scan *scan, struct str value)
 /* "*" stands alone (RFC 3261 20.10). */
 static bool contact_clear(struct scan *scan, struct str value)
 {
-    struct text_addr addr;
+    struct text_addr spare;
     bool again = marked(scan->msg, HEADER_CONTACT);
 
     if (str_eq(value, STR("*")))
         return !again;
     return !(again && str_eq(sip_value(scan->msg, HEADER_CONTACT), STR("*"))) &&
-           addr_read(scan, value, &addr);
+           addr_read(scan, value, &spare);
 }
 
 /* Route, Record-Route, Path: a sip or sips URI without headers (RFC 3261 19.1.1). Outside of
  * brackets, whose would the parameters be? */
 static bool route_clear(struct scan *scan, struct str value)
 {
-    struct text_addr addr;
+    struct text_addr spare;
+    const struct text_addr *addr = addr_read(scan, value, &spare);
 
-    return addr_read(scan, value, &addr) && (addr.brackets || !addr.params.len) &&
-           addr.pieces.host.p && !has_uri_headers(addr.uri);
+    return addr && (addr->brackets || !addr->params.len) && addr->pieces.host.p &&
+           !has_uri_headers(addr->uri);
 }
 
 static bool value_clear(struct scan *scan, enum header_id id, struct str value)
@@ -335,7 +343,9 @@ static void header_add(struct scan *scan, enum header_id id, struct str name, st
         refuse(scan, REFUSE_HEADERS_MANY);
         return;
     }
-    msg->headers[msg->header_count++] = (struct sip_header){id, name, value, scan->repair};
+    msg->headers[msg->header_count++] =
+        (struct sip_header){id, name, value, scan->addr, scan->repair};
+    scan->addr = 0;
     scan->repair = false;
 }
 
@@ -538,6 +548,17 @@ struct str sip_value(const struct sip_msg *msg, enum header_id id)
     return i < 0 ? (struct str){NULL, 0} : msg->headers[i].value;
 }
 
+bool sip_addr_cut(const struct sip_msg *msg, unsigned index, struct text_addr *out)
+{
+    const struct sip_header *header = &msg->headers[index];
+    const struct text_addr *kept = header->addr ? &msg->addrs[header->addr - 1] : NULL;
+
+    if (!kept || kept->text.p != header->value.p || kept->text.len != header->value.len)
+        return text_addr_cut(header->value, out);
+    *out = *kept;
+    return true;
+}
+
 void sip_drop(struct sip_msg *msg, unsigned index)
 {
     assert(index < msg->header_count);
@@ -552,6 +573,7 @@ void sip_headers_set(struct sip_msg *msg, const struct sip_header *headers, unsi
     memset(msg->present, 0, sizeof(msg->present));
     for (unsigned i = 0; i < count; i++) {
         msg->headers[i] = headers[i];
+        msg->headers[i].addr = 0;
         mark(msg, headers[i].id);
     }
     msg->header_count = count;
@@ -572,7 +594,7 @@ static int insert(struct sip_msg *msg, unsigned index, struct sip_header header)
 
 int sip_insert(struct sip_msg *msg, unsigned index, enum header_id id, struct str value)
 {
-    return insert(msg, index, (struct sip_header){id, header_name(id), value, false});
+    return insert(msg, index, (struct sip_header){id, header_name(id), value, 0, false});
 }
 
 int sip_insert_name(struct sip_msg *msg, unsigned index, struct str name, struct str value)
@@ -580,7 +602,7 @@ int sip_insert_name(struct sip_msg *msg, unsigned index, struct str name, struct
     enum header_id id;
 
     name = header_canonical(name, &id);
-    return insert(msg, index, (struct sip_header){id, name, value, false});
+    return insert(msg, index, (struct sip_header){id, name, value, 0, false});
 }
 
 int sip_push(struct sip_msg *msg, enum header_id id, struct str value)

@@ -16,10 +16,12 @@
 
 #include "proxy/refusal.h"
 #include "proxy/str.h"
+#include "proxy/text.h"
 
 enum {
     SIP_HEADERS_MAX = 256,     /* lines and list values, as cut */
     SIP_LINE_MAX = 16384,      /* one header line, unfolded */
+    SIP_ADDRS_KEPT = 32,       /* values whose pieces are kept; more of them are cut again */
     SIP_HEADERS_BYTES = 65536, /* start line and headers; limits.message_size may be lower */
 };
 
@@ -82,6 +84,7 @@ struct sip_header {
     enum header_id id;
     struct str name;  /* as it will be printed: the registry's spelling, else the sender's */
     struct str value; /* trimmed and unfolded */
+    uint8_t addr;     /* its pieces are addrs[addr - 1] of the message; 0: not kept */
     bool repair;      /* clear but malformed: printed as it should have been (N4, N8) */
 };
 
@@ -98,16 +101,17 @@ struct sip_msg {
     /* Keys the scan reads on its way, as they came: edits of the headers leave them alone.
      * Empty (p NULL) where the header is missing or can't be read. */
     struct str call_id, from_tag, to_tag;
-    struct str top_branch;  /* parameter of the first Via */
-    struct str top_sent_by; /* host[:port] of the first Via, as spelled */
-    uint32_t cseq;          /* RFC 3261 8.1.1.5 */
+    struct text_via top_via; /* the first one */
+    struct str top_branch;   /* its parameter */
+    uint32_t cseq;           /* RFC 3261 8.1.1.5 */
     bool has_content_length;
     bool readable;        /* Via, Call-ID and CSeq are: for sip_answerable() */
     enum refusal refusal; /* why the scan refuses */
 
     uint64_t present[(HEADER_ID_MAX + 1) / 64]; /* no bit of an id: no header of it */
-    unsigned header_count;
+    unsigned header_count, addr_count;
     struct sip_header headers[SIP_HEADERS_MAX];
+    struct text_addr addrs[SIP_ADDRS_KEPT];
 };
 
 /* How the bytes were cut out: decides what Content-Length means (F3, F4). */
@@ -133,7 +137,10 @@ int sip_find(const struct sip_msg *msg, enum header_id id, unsigned from);
 /* The same by name, for headers that rules of the configuration name (N5, N6). */
 int sip_find_name(const struct sip_msg *msg, struct str name, unsigned from);
 struct str sip_value(const struct sip_msg *msg, enum header_id id); /* first; p NULL: none */
-void sip_drop(struct sip_msg *msg, unsigned index);                 /* later ones move up */
+/* The pieces of a From, To, Contact, Route, Record-Route or Path: of one that nobody changed they
+ * are there since the scan. false: it has no clear seams. */
+bool sip_addr_cut(const struct sip_msg *msg, unsigned index, struct text_addr *out);
+void sip_drop(struct sip_msg *msg, unsigned index); /* later ones move up */
 /* Those of another message in place of its own. */
 void sip_headers_set(struct sip_msg *msg, const struct sip_header *headers, unsigned count);
 /* Put a header before index (header_count: last). -ENOSPC: the message is full. */

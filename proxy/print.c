@@ -133,7 +133,7 @@ static void add_party(struct buf *out, const struct sip_msg *request, enum heade
 
     buf_add(out, header_name(id));
     buf_add(out, STR(": "));
-    if (index >= 0 && text_addr_cut(request->headers[index].value, &addr) && addr.tag_clear)
+    if (index >= 0 && sip_addr_cut(request, (unsigned)index, &addr) && addr.tag_clear)
         add_value(out, &request->headers[index]);
     else
         buf_add(out, STR("<sip:unreadable@invalid>"));
@@ -143,7 +143,7 @@ void sip_response(const struct sip_msg *request, int status, const char *reason,
                   struct str extra, struct buf *out)
 {
     static const struct sip_header none = {HEADER_CONTENT_LENGTH, STR("Content-Length"), STR("0"),
-                                           false};
+                                           0, false};
     static const enum header_id copied[] = {HEADER_CALL_ID, HEADER_CSEQ};
     int i;
 

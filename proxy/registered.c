@@ -49,20 +49,17 @@ static uint32_t expires_of(const struct sip_msg *msg, struct str params, uint32_
 /* ---- what is asked ---- */
 
 /* The AOR in To (RFC 3261 10.2), without password, port and parameters. */
-static struct registering *registering_create(struct str to)
+static struct registering *registering_create(const struct text_addr *to)
 {
     struct registering *registering;
-    struct text_addr addr;
-    struct text_uri uri;
-    struct str scheme, user;
+    struct text_uri uri = to->pieces;
+    struct str scheme = uri.scheme, user = uri.user.p ? uri.user : STR("");
     const char *colon;
     bool bare;
     size_t size;
 
-    if (!text_addr_cut(to, &addr) || !text_uri_cut(addr.uri, &uri) || !uri.host.p)
+    if (!uri.host.p)
         return NULL;
-    scheme = text_scheme(addr.uri);
-    user = uri.user.p ? uri.user : STR("");
     colon = memchr(user.p, ':', user.len);
     user.len = colon ? (size_t)(colon - user.p) : user.len;
     bare = memchr(uri.host.p, ':', uri.host.len); /* IPv6 */
@@ -82,9 +79,12 @@ static struct registering *registering_create(struct str to)
 struct registering *registering_read(const struct sip_msg *request)
 {
     struct registering *registering = NULL;
+    int to_index = sip_find(request, HEADER_TO, 0);
+    struct text_addr to;
 
-    if (sip_find(request, HEADER_CONTACT, 0) >= 0)
-        registering = registering_create(sip_value(request, HEADER_TO));
+    if (sip_find(request, HEADER_CONTACT, 0) >= 0 && to_index >= 0 &&
+        sip_addr_cut(request, (unsigned)to_index, &to))
+        registering = registering_create(&to);
     if (!registering)
         return NULL;
     for (int i = -1; (i = sip_find(request, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
@@ -93,7 +93,7 @@ struct registering *registering_read(const struct sip_msg *request)
 
         if (str_eq(value, STR("*")))
             registering->all_end = true;
-        else if (registering->count < CHANGES_MAX && text_addr_cut(value, &addr))
+        else if (registering->count < CHANGES_MAX && sip_addr_cut(request, (unsigned)i, &addr))
             registering->changes[registering->count++] = (struct change){
                 contact_hash(addr.uri), expires_of(request, addr.params, EXPIRES_S)};
     }
@@ -108,8 +108,7 @@ static uint32_t granted(const struct change *change, const struct sip_msg *respo
     for (int i = -1; (i = sip_find(response, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
         struct text_addr addr;
 
-        if (text_addr_cut(response->headers[i].value, &addr) &&
-            contact_hash(addr.uri) == change->contact)
+        if (sip_addr_cut(response, (unsigned)i, &addr) && contact_hash(addr.uri) == change->contact)
             return expires_of(response, addr.params, change->expires_s);
     }
     return expires_of(response, STR(""), change->expires_s);

@@ -69,27 +69,26 @@ static struct str source(const struct hop *from, char text[INET6_ADDRSTRLEN], ui
 int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                  struct hop *reply_to)
 {
-    int index = sip_find(request, HEADER_VIA, 0), sent_port;
+    int index = sip_find(request, HEADER_VIA, 0);
     char text[INET6_ADDRSTRLEN], digits[NUMBER_SIZE], rport_digits[NUMBER_SIZE];
     struct arena *arena = &proxy->arena;
-    struct str host, address, params, value;
-    struct text_via via;
+    const struct text_via *via = &request->top_via;
+    struct str address, params, value;
     bool brackets, rport;
     uint16_t port;
 
     *reply_to = *from;
-    if (index < 0 || !text_via_cut(request->headers[index].value, &via) ||
-        !text_host_port_cut(via.sent_by, &host, &sent_port))
+    if (index < 0 || !via->host.p)
         return -EINVAL;
     address = source(from, text, &port);
-    params = via_params(arena, via.params, address.p != NULL, &rport);
+    params = via_params(arena, via->params, address.p != NULL, &rport);
     if (!params.p)
         return -ENOMEM;
-    brackets = via.sent_by.p[0] == '[';
-    value = ARENA_JOIN(arena, STR("SIP/"), via.version, STR("/"), via.transport,
-                       brackets ? STR(" [") : STR(" "), host, brackets ? STR("]") : STR(""),
-                       sent_port ? STR(":") : STR(""),
-                       sent_port ? number_text(digits, (uint64_t)sent_port) : STR(""), params,
+    brackets = via->sent_by.p[0] == '[';
+    value = ARENA_JOIN(arena, STR("SIP/"), via->version, STR("/"), via->transport,
+                       brackets ? STR(" [") : STR(" "), via->host, brackets ? STR("]") : STR(""),
+                       via->port ? STR(":") : STR(""),
+                       via->port ? number_text(digits, (uint64_t)via->port) : STR(""), params,
                        address.p ? STR(";received=") : STR(""), address,
                        address.p && rport ? STR(";rport=") : STR(""),
                        address.p && rport ? number_text(rport_digits, port) : STR(""));
@@ -100,7 +99,7 @@ int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop 
      * only if that is gone: the port it came from accepts nobody. From no address it goes back the
      * way it came. */
     if (address.p && !from->flow && (!rport || from->core.kind == CORE_TCP))
-        core_addr_port_set(&reply_to->core, (uint16_t)(sent_port ? sent_port : 5060));
+        core_addr_port_set(&reply_to->core, (uint16_t)(via->port ? via->port : 5060));
     return 0;
 }
 
@@ -401,7 +400,7 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
 
         if (str_eq(value, STR("*")))
             continue;
-        if (!text_addr_cut(value, &addr))
+        if (!sip_addr_cut(msg, (unsigned)i, &addr))
             return -EBADMSG;
         if (!mask || !str_eq(mask->uri, addr.uri))
             err = contact_mask_make(proxy, flow, addr.uri, &mask);
@@ -424,12 +423,12 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
 static int contacts_restore(struct proxy *proxy, struct sip_msg *response)
 {
     for (int i = -1; (i = sip_find(response, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
-        struct str value = response->headers[i].value, text;
+        struct str value, text;
         struct text_addr addr;
         struct sip_uri uri;
         struct token token;
 
-        if (!text_addr_cut(value, &addr))
+        if (!sip_addr_cut(response, (unsigned)i, &addr))
             continue;
         uri_of(addr.uri, &addr.pieces, &uri);
         if (!sip_param(uri.params, STR("flow"), &text) || !text.p ||

@@ -73,12 +73,16 @@ static bool endpoint_port_is(const struct endpoint *endpoint, int port)
 struct str request_user(struct proxy *proxy, const struct sip_msg *request)
 {
     bool registers = request->method == SIP_REGISTER; /* To is whom it is for (RFC 3261 10.2) */
-    struct str value = sip_value(request, registers ? HEADER_TO : HEADER_FROM);
+    int index = sip_find(request, registers ? HEADER_TO : HEADER_FROM, 0);
+    struct str value;
     struct text_addr cut;
     struct sip_uri uri;
     struct sip_addr addr;
 
-    if (text_addr_cut(value, &cut) && cut.pieces.host.p) {
+    if (index < 0)
+        return (struct str){NULL, 0};
+    value = request->headers[index].value;
+    if (sip_addr_cut(request, (unsigned)index, &cut) && cut.pieces.host.p) {
         uri_of(cut.uri, &cut.pieces, &uri);
         return uri.user.p ? uri.user : value; /* of our one domain */
     }
@@ -216,7 +220,7 @@ static int route_top(const struct sip_msg *request, int *index, struct sip_uri *
     *index = sip_find(request, HEADER_ROUTE, 0);
     if (*index < 0)
         return -ENOENT;
-    if (!text_addr_cut(request->headers[*index].value, &addr))
+    if (!sip_addr_cut(request, (unsigned)*index, &addr))
         return -EINVAL;
     uri_of(addr.uri, &addr.pieces, uri);
     return 0;

@@ -112,7 +112,7 @@ static struct str key_print(struct transactions *transactions, const struct sip_
     buf_reset(key);
     key_add_hop(key, from);
     key_add(key, method);
-    key_add_lower(key, request->top_sent_by);
+    key_add_lower(key, request->top_via.sent_by);
     key_add(key, request->top_branch);
     if (is_rfc2543(request)) {
         key_add(key, request->uri);
@@ -287,8 +287,9 @@ static struct server_transaction *server_copy(const struct sip_msg *request, str
     for (unsigned i = 0; i < request->header_count; i++)
         if (is_echoed(request, i)) {
             const struct sip_header *header = &request->headers[i];
-            server->headers[server->header_count++] = (struct sip_header){
-                header->id, header_name(header->id), copy_to(&at, header->value), header->repair};
+            server->headers[server->header_count++] =
+                (struct sip_header){header->id, header_name(header->id),
+                                    copy_to(&at, header->value), 0, header->repair};
         }
     *key_copy = copy_to(&at, key);
     return server;
@@ -412,13 +413,12 @@ void server_transaction_reply(struct server_transaction *server, int status, con
     if (!server->tag[0])
         number_hex(server->tag, TAG_SIZE - 1, transactions_random(transactions));
 
-    *request = (struct sip_msg){
-        .is_request = true,
-        .method = server->method,
-        .method_name = server->method_name,
-        .to_tag = server->to_tag,
-        .cseq = server->cseq,
-    };
+    memset(request, 0, offsetof(struct sip_msg, headers));
+    request->is_request = true;
+    request->method = server->method;
+    request->method_name = server->method_name;
+    request->to_tag = server->to_tag;
+    request->cseq = server->cseq;
     sip_headers_set(request, server->headers, server->header_count);
     buf_reset(out);
     sip_response(request, status, reason, str_of(server->tag), extra, out);

@@ -314,7 +314,7 @@ bool text_addr_cut(struct str value, struct text_addr *out)
     static const bool stops[256] = {
         [' '] = true, ['\t'] = true, ['"'] = true, ['<'] = true, ['>'] = true};
     struct text_addr addr = {
-        .display = {value.p, 0}
+        .text = value, .display = {value.p, 0}
     };
     struct params params;
     size_t i = 0, semicolon = value.len;
@@ -400,7 +400,8 @@ bool text_via_cut(struct str value, struct text_via *out)
     via.params = part(rest, i, rest.len);
     if (!text_is_token(via.protocol) || !text_is_token(via.version) || !via.transport.len ||
         !via.sent_by.len || text_has_any(value, "()") || /* comments, to readers of RFC 2543 */
-        !params_read(via.params, true, STR("branch"), &params))
+        !params_read(via.params, true, STR("branch"), &params) ||
+        !text_host_port_cut(via.sent_by, &via.host, &via.port))
         return false;
     via.untidy = params.untidy;
     via.branch = params.value;

@@ -59,6 +59,7 @@ bool text_uri_cut(struct str uri, struct text_uri *out);
 
 /* name-addr or addr-spec with header parameters, cut but not parsed (RFC 3261 25.1, 20.10). */
 struct text_addr {
+    struct str text;    /* all of it */
     struct str display; /* may be empty */
     struct str uri;
     struct str params;      /* from the first ';' on, or empty */
@@ -75,6 +76,8 @@ bool text_addr_cut(struct str value, struct text_addr *out);
 struct text_via {
     struct str protocol, version, transport, sent_by, params;
     struct str branch; /* p NULL: none, or without a value */
+    struct str host;   /* of sent_by, without brackets */
+    int port;          /* 0: none */
     bool branch_clear; /* there are no two, and it is plain: transactions are told apart by it */
     bool untidy;       /* as above */
 };

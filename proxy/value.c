@@ -232,14 +232,14 @@ int sip_uri_parse(struct arena *arena, struct str text, struct sip_uri *out)
 }
 
 /* What nearly all are, as above. */
-static bool via_plain(struct str text, const struct text_via *cut, struct str host)
+static bool via_plain(struct str text, const struct text_via *cut)
 {
     return text.p == cut->protocol.p && cut->version.p == cut->protocol.p + cut->protocol.len + 1 &&
            cut->transport.p == cut->version.p + cut->version.len + 1 &&
            cut->transport.p[cut->transport.len] == ' ' &&
            cut->sent_by.p == cut->transport.p + cut->transport.len + 1 &&
            cut->params.p == cut->sent_by.p + cut->sent_by.len &&
-           !text_has_any(cut->sent_by, " \t") && host_plain(host, cut->params.p) &&
+           !text_has_any(cut->sent_by, " \t") && host_plain(cut->host, cut->params.p) &&
            params_plain(cut->params);
 }
 
@@ -266,9 +266,11 @@ int sip_via_parse(struct arena *arena, struct str text, struct sip_via *out)
     text = arena_dup(arena, text);
     if (!text.p)
         return -ENOMEM;
-    if (!text_via_cut(text, &cut) || !text_host_port_cut(cut.sent_by, &via.host, &via.port))
+    if (!text_via_cut(text, &cut))
         return -EINVAL;
-    if (!via_plain(text, &cut, via.host) && !osip_via_agrees(text, &via))
+    via.host = cut.host;
+    via.port = cut.port;
+    if (!via_plain(text, &cut) && !osip_via_agrees(text, &via))
         return -EINVAL;
 
     via.transport = cut.transport;

@@ -21,6 +21,7 @@ static void values_read(void)
     for (unsigned i = 0; i < msg.header_count; i++) {
         struct sip_header *header = &msg.headers[i];
         struct sip_addr addr;
+        struct text_addr kept, cut;
         struct sip_via via;
         int err;
 
@@ -29,6 +30,11 @@ static void values_read(void)
             err = sip_via_parse(&arena, header->value, &via);
             assert(err || via.host.len);
         } else {
+            bool clear = text_addr_cut(header->value, &cut);
+
+            assert(sip_addr_cut(&msg, i, &kept) == clear);
+            assert(!clear || (str_eq(kept.uri, cut.uri) && str_eq(kept.tag, cut.tag) &&
+                              str_eq(kept.params, cut.params)));
             err = sip_addr_parse(&arena, header->value, &addr);
             assert(err || addr.uri.text.len);
             if (!err)

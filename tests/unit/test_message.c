@@ -176,7 +176,7 @@ static void accepted_message_comes_out_canonical(void **state) /* N1, N2, N3, N4
         CHECK_STR(what, msg->from_tag, STR("1"));
         CHECK_STR(what, msg->call_id, STR("1@2"));
         CHECK_STR(what, msg->top_branch, STR("z9hG4bKx"));
-        CHECK_STR(what, msg->top_sent_by, STR("h"));
+        CHECK_STR(what, msg->top_via.sent_by, STR("h"));
         CHECK_INT(what, sip_answerable(msg), msg->is_request);
         CHECK_STR(what, print(), accepted[i].canonical);
         check_oracle(what, buf_str(&out));
@@ -447,7 +447,7 @@ static void torture_of_rfc_4475_is_read(void **state) /* N1, N8, V7 */
     (void)state;
     assert_int_equal(scan(wild), 0);
     CHECK_STR("branch", msg->top_branch, STR("390skdjuw"));
-    CHECK_STR("sent-by", msg->top_sent_by, STR("192.0.2.2"));
+    CHECK_STR("sent-by", msg->top_via.sent_by, STR("192.0.2.2"));
     CHECK_STR("From tag", msg->from_tag, STR("98asjd8"));
     CHECK_STR("To tag", msg->to_tag, STR("1918181833n"));
     CHECK_INT("CSeq", msg->cseq, 9);
@@ -531,6 +531,26 @@ static void pushed_headers_go_where_they_belong(void **state) /* N2 */
     assert_int_equal(sip_find(msg, HEADER_VIA, 6), 6);
     assert_int_equal(sip_find(msg, HEADER_VIA, 7), -1);
     assert_null(sip_value(msg, HEADER_EXPIRES).p);
+}
+
+static void pieces_are_those_of_the_value_that_is_there(void **state) /* N8 */
+{
+    struct text_addr addr;
+    int from;
+
+    (void)state;
+    assert_int_equal(scan(STR(LINE VIA_LINE REST "\r\n")), 0);
+    from = sip_find(msg, HEADER_FROM, 0);
+    assert_true(sip_addr_cut(msg, (unsigned)from, &addr));
+    CHECK_STR("as it came", addr.text, msg->headers[from].value);
+    CHECK_STR("as it came", addr.tag, msg->from_tag);
+    msg->headers[from].value = STR("<sips:new@host:5070>;tag=other");
+    assert_true(sip_addr_cut(msg, (unsigned)from, &addr));
+    CHECK_STR("changed", addr.uri, STR("sips:new@host:5070"));
+    CHECK_STR("changed", addr.tag, STR("other"));
+    CHECK_INT("changed", addr.pieces.port, 5070);
+    msg->headers[from].value = STR("<sip:half");
+    assert_false(sip_addr_cut(msg, (unsigned)from, &addr));
 }
 
 static void full_message_takes_no_more(void **state) /* V7 */
@@ -669,6 +689,7 @@ int main(void)
         cmocka_unit_test(torture_of_rfc_4475_is_read),
         cmocka_unit_test(mutation_is_refused_or_canonical),
         cmocka_unit_test(pushed_headers_go_where_they_belong),
+        cmocka_unit_test(pieces_are_those_of_the_value_that_is_there),
         cmocka_unit_test(full_message_takes_no_more),
         cmocka_unit_test(token_is_found_in_any_of_the_lists),
         cmocka_unit_test(response_copies_what_it_must),

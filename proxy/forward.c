@@ -384,6 +384,17 @@ enum refusal forward_send(struct forward *forward, struct sip_msg *request,
     return REFUSE_NOT;
 }
 
+/* What a REGISTER of a client changes, once it is answered. */
+static void register_note(struct forward *forward, const struct sip_msg *request,
+                          const struct flow *flow)
+{
+    forward->outbound = sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
+    forward->registering_key = registering_key(request);
+    if (forward->registering_key &&
+        !registered_has(flow->registered_aors, forward->registering_key))
+        forward->registering = registering_read(request);
+}
+
 /* Take one request to where it belongs: decide, then rewrite, then send. What a decision refuses
  * was never touched. */
 static void request_forward(struct proxy *proxy, struct sip_msg *request,
@@ -419,9 +430,7 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
     if (request->method == SIP_REGISTER && reply_to->flow && target.hop.core.kind == CORE_EMBEDDED)
         reply_to->flow->registered = true;
     if (request->method == SIP_REGISTER && reply_to->flow)
-        forward->registering = registering_read(request);
-    forward->outbound = request->method == SIP_REGISTER &&
-                        sip_has_token(request, HEADER_SUPPORTED, STR("outbound"));
+        register_note(forward, request, reply_to->flow);
     if (request->method == SIP_INVITE)
         server_transaction_reply(forward->server, 100, NULL, STR(""), now); /* T2 */
     dialog_asked(forward, request);
@@ -586,8 +595,9 @@ static void on_response(void *owner, struct client_transaction *client, struct s
         log_final(forward, response);
     keepalives_note(forward, response, now);
     flow_answered(forward->from.flow, forward->method, status, now);
-    if (forward->registering && forward->from.flow && status / 100 == 2)
-        registering_done(forward->registering, &forward->from.flow->registered_aors, response, now);
+    if (forward->registering_key && forward->from.flow && status / 100 == 2)
+        registering_done(forward->registering, forward->registering_key,
+                         &forward->from.flow->registered_aors, response, now);
     dialog_answered(forward, response);
     server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
 }

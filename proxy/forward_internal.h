@@ -26,7 +26,8 @@ struct forward {
     uint64_t asked_at;           /* when its backend was; 0: that has said something */
     int slot;            /* of the backend that was chosen; NO_BACKEND: where it went was fixed */
     struct tries *tries; /* NULL: it goes nowhere else */
-    struct registering *registering; /* what a REGISTER changes; NULL: nothing, or not known */
+    uint64_t registering_key;        /* of a REGISTER; 0: it changes nothing */
+    struct registering *registering; /* what it changes; NULL: nothing, what is known, or unknown */
     struct timer timer_c;
     struct forward *prev, *next;               /* of the proxy */
     struct forward *origin_prev, *origin_next; /* of from.flow */

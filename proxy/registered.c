@@ -46,7 +46,39 @@ static uint32_t expires_of(const struct sip_msg *msg, struct str params, uint32_
     return seconds < EXPIRES_MAX_S ? (uint32_t)seconds : EXPIRES_MAX_S;
 }
 
+/* All that is said there of bindings, in a number; 0: nothing is. */
+static uint64_t said(const struct sip_msg *msg)
+{
+    struct str expires = sip_value(msg, HEADER_EXPIRES);
+    uint64_t hash = 0;
+
+    for (int i = -1; (i = sip_find(msg, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;)
+        hash = XXH3_64bits_withSeed(msg->headers[i].value.p, msg->headers[i].value.len, hash);
+    return expires.len ? XXH3_64bits_withSeed(expires.p, expires.len, hash) : hash;
+}
+
 /* ---- what is asked ---- */
+
+uint64_t registering_key(const struct sip_msg *request)
+{
+    struct str to = sip_value(request, HEADER_TO);
+
+    if (sip_find(request, HEADER_CONTACT, 0) < 0)
+        return 0;
+    return XXH3_64bits_withSeed(to.p, to.len, said(request));
+}
+
+static struct registered **known(struct registered **list, uint64_t key)
+{
+    while (*list && (*list)->key != key)
+        list = &(*list)->next;
+    return list;
+}
+
+bool registered_has(struct registered *list, uint64_t key)
+{
+    return *known(&list, key) != NULL;
+}
 
 /* The AOR in To (RFC 3261 10.2), without password, port and parameters. */
 static struct registering *registering_create(const struct text_addr *to)
@@ -136,7 +168,8 @@ static void forget(const struct registering *registering, const struct change *c
 }
 
 static void add(const struct registering *registering, const struct change *change,
-                struct registered **list, uint32_t until_s)
+                struct registered **list, uint64_t key, const struct sip_msg *response,
+                uint64_t now)
 {
     struct registered *one = calloc(1, sizeof(*one) + registering->aor_len + 1);
 
@@ -144,7 +177,11 @@ static void add(const struct registering *registering, const struct change *chan
         return;
     one->next = *list;
     one->contact = change->contact;
-    one->until_s = until_s;
+    one->asked_s = change->expires_s;
+    one->granted_s = granted(change, response);
+    one->until_s = (uint32_t)(now / PER_S) + one->granted_s;
+    one->key = key;
+    one->answer = said(response);
     memcpy(one->aor, registering->aor, registering->aor_len);
     *list = one;
     for (unsigned i = 0; *list && i < REGISTERED_MAX; i++)
@@ -152,9 +189,31 @@ static void add(const struct registering *registering, const struct change *chan
     registered_clear(list);
 }
 
-void registering_done(const struct registering *registering, struct registered **list,
+/* The same as the last time: nothing is new but how long it lasts, if that. */
+static void refresh(struct registered **list, uint64_t key, const struct sip_msg *response,
+                    uint64_t now)
+{
+    struct registered **link = known(list, key), *one = *link;
+    uint64_t answer = said(response);
+
+    if (!one)
+        return;
+    if (one->answer != answer)
+        one->granted_s = granted(&(struct change){one->contact, one->asked_s}, response);
+    one->answer = answer;
+    one->until_s = (uint32_t)(now / PER_S) + one->granted_s;
+    *link = one->next;
+    one->next = *list;
+    *list = one;
+}
+
+void registering_done(const struct registering *registering, uint64_t key, struct registered **list,
                       const struct sip_msg *response, uint64_t now)
 {
+    if (!registering) {
+        refresh(list, key, response, now);
+        return;
+    }
     if (registering->all_end)
         forget(registering, NULL, list);
     for (unsigned i = 0; i < registering->count; i++) {
@@ -162,7 +221,7 @@ void registering_done(const struct registering *registering, struct registered *
 
         forget(registering, change, list);
         if (change->expires_s)
-            add(registering, change, list, (uint32_t)(now / PER_S) + granted(change, response));
+            add(registering, change, list, registering->count == 1 ? key : 0, response, now);
     }
 }
 

@@ -18,16 +18,23 @@ struct registered {
     struct registered *next; /* older */
     uint32_t contact;        /* a hash */
     uint32_t until_s;
+    uint32_t asked_s, granted_s;
+    uint64_t key,
+        answer; /* hashes of the REGISTER that is all about this one, 0: none, and its 2xx */
     char aor[]; /* "sip:alice@sip.example.com" */
 };
 
 /* What a REGISTER asks for, until its answer is there. free() it. */
 struct registering;
 
-/* The request as the client sent it. NULL: it changes nothing, or there is no memory. */
+/* A number for what the request says, as the client sent it; 0: it changes nothing. */
+uint64_t registering_key(const struct sip_msg *request);
+/* The same was said, and granted, before: it needs not be read. */
+bool registered_has(struct registered *list, uint64_t key);
+/* NULL: it changes nothing, or there is no memory. */
 struct registering *registering_read(const struct sip_msg *request);
-/* The 2xx as the client gets it. */
-void registering_done(const struct registering *registering, struct registered **list,
+/* The 2xx as the client gets it. `registering` NULL: to what was said before. */
+void registering_done(const struct registering *registering, uint64_t key, struct registered **list,
                       const struct sip_msg *response, uint64_t now);
 /* The first that has not expired, at or behind `from`. The same AOR may come again, for another
  * contact. */

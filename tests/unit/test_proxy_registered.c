@@ -101,6 +101,40 @@ static void a_binding_that_is_not_refreshed_expires(void **state)
     }
 }
 
+static void a_refresh_lasts_as_long_as_its_own_answer_says(void **state)
+{
+    static const char ask[] = "Contact: <sip:alice@x.invalid>;expires=300";
+    static const struct {
+        const char *grants;
+        unsigned s;
+    } rows[] = {
+        {"Expires: 30", 30 },
+        {"Expires: 30", 30 },
+        {"Expires: 90", 90 },
+        {"X: y",        300},
+        {"Expires: 20", 20 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        registers("sip:alice@sip.test", ask, "200 OK", rows[i].grants);
+        edge_wait(&edge, 10000);
+        assert_string_equal(aors(), "sip:alice@sip.test");
+        registers("sip:alice@sip.test", ask, "200 OK", rows[i].grants);
+        edge_wait(&edge, (rows[i].s - 2) * 1000ULL);
+        assert_string_equal(aors(), "sip:alice@sip.test");
+        edge_wait(&edge, 3000);
+        assert_string_equal(aors(), "");
+    }
+    registers("sip:alice@sip.test", ask, "200 OK", "Expires: 60");
+    registers("sip:a2@sip.test", ask, "200 OK", "Expires: 60");
+    assert_string_equal(aors(), "sip:a2@sip.test sip:alice@sip.test");
+    registers("sip:alice@sip.test", ask, "403 Forbidden", "X: y");
+    assert_string_equal(aors(), "sip:a2@sip.test sip:alice@sip.test");
+    registers("sip:alice@sip.test", ask, "200 OK", "Expires: 60");
+    assert_string_equal(aors(), "sip:alice@sip.test sip:a2@sip.test");
+}
+
 static void no_more_aors_are_kept_than_the_limit(void **state)
 {
     char aor[64];
@@ -155,6 +189,8 @@ int main(void)
         PATH(another_contact_that_ends_leaves_the_aor_registered),
         MASK(a_binding_that_is_not_refreshed_expires),
         PATH(a_binding_that_is_not_refreshed_expires),
+        MASK(a_refresh_lasts_as_long_as_its_own_answer_says),
+        PATH(a_refresh_lasts_as_long_as_its_own_answer_says),
         MASK(no_more_aors_are_kept_than_the_limit),
         MASK(the_last_answer_and_the_messages_are_known),
     };

@@ -311,18 +311,17 @@ static uint64_t record_routes_hash(const struct sip_msg *msg, unsigned skip)
 
     for (int i = -1; (i = sip_find(msg, HEADER_RECORD_ROUTE, (unsigned)(i + 1))) >= 0;) {
         struct text_addr addr;
-        struct text_uri uri;
+        const struct text_uri *uri = &addr.pieces;
+        int port;
 
         if (skip && skip--)
             continue;
         if (!sip_addr_cut(msg, (unsigned)i, &addr))
             continue; /* none that sip_scan() lets pass */
-        uri = addr.pieces;
-        if (uri.port == 5060 || uri.port == 5061)
-            uri.port = 0;
-        hash = XXH3_64bits_withSeed(uri.user.len ? uri.user.p : "", uri.user.len, hash);
-        hash = host_name_hash(uri.host) ^ hash;
-        hash = XXH3_64bits_withSeed(&uri.port, sizeof(uri.port), hash);
+        port = uri->port == 5060 || uri->port == 5061 ? 0 : uri->port;
+        hash = XXH3_64bits_withSeed(uri->user.len ? uri->user.p : "", uri->user.len, hash);
+        hash = host_name_hash(uri->host) ^ hash;
+        hash = XXH3_64bits_withSeed(&port, sizeof(port), hash);
     }
     return hash;
 }

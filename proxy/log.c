@@ -98,6 +98,10 @@ static bool plain(struct str s)
     if (!s.len)
         return false;
     for (; s.len; s.p += len, s.len -= len) {
+        if (s.p[0] > ' ' && s.p[0] < 0x7f && !special(s.p[0])) {
+            len = 1;
+            continue;
+        }
         len = utf8_next(s, &code);
         if (!len || deceives(code) || code == ' ' || special(s.p[0]))
             return false;
@@ -137,10 +141,25 @@ static size_t add_char(struct line *line, struct str s, bool quoted)
     return len;
 }
 
+/* Bytes at its start that go out as they are, in every form of a line. */
+static size_t harmless(struct str s)
+{
+    size_t len = 0;
+
+    while (len < s.len && s.p[len] >= ' ' && s.p[len] < 0x7f && !special(s.p[len]))
+        len++;
+    return len;
+}
+
 static void add_text(struct line *line, struct str s, bool quoted)
 {
     while (s.len && !line->cut) {
-        size_t len = add_char(line, s, quoted);
+        size_t len = harmless(s), room = line->max - RESERVE - line->len;
+
+        if (len > 1 && len <= room) /* what doesn't fit is cut behind its last character */
+            add(line, (struct str){s.p, len});
+        else
+            len = add_char(line, s, quoted);
         s.p += len;
         s.len -= len;
     }
@@ -151,12 +170,14 @@ static void add_text(struct line *line, struct str s, bool quoted)
 static size_t token_shown(struct str s, size_t *token_end)
 {
     enum { TOKEN_LEN_MIN = 32, TOKEN_LEN_SHOWN = 8 };
-    static const char base64url[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    static const bool base64url[256] = {
+        ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['0' ... '9'] = true,
+        ['-'] = true,         ['_'] = true,
+    };
     size_t begin = 0;
 
     for (size_t i = 0; i <= s.len; i++) {
-        if (i < s.len && s.p[i] && strchr(base64url, s.p[i]))
+        if (i < s.len && base64url[(unsigned char)s.p[i]])
             continue;
         if (i - begin >= TOKEN_LEN_MIN && begin && strchr(":=", s.p[begin - 1])) {
             *token_end = i;

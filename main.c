@@ -16,34 +16,37 @@
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 static const char help[] =
-    "sipward " SIPWARD_VERSION " - a SIP edge: phones on TLS and browsers on WSS before your PBX\n"
+    "sipward " SIPWARD_VERSION ": phones on TLS and browsers on WSS reach your PBX\n"
     "\n"
     "Usage:\n"
-    "  sipward FILE         run with this configuration; SIGTERM lets calls end, Ctrl-C stops\n"
-    "                       it cleanly in a moment, a second signal at once\n"
-    "  sipward check FILE   name every mistake in it, or print what it comes to\n"
+    "  sipward FILE          run with this configuration, in the foreground\n"
+    "  sipward check FILE    name every mistake in it, or print what it comes to\n"
     "  sipward doctor FILE [--json]\n"
-    "                       try what it needs: names, certificates, ports, backends, limits;\n"
-    "                       say what is wrong, and what to do about it\n"
+    "                        try what it needs (names, certificates, ports, backends),\n"
+    "                        and say what is wrong and what helps\n"
     "  sipward --healthcheck [FILE]\n"
-    "                       ask the sipward that runs with this configuration whether it lives;\n"
-    "                       FILE is " CONF_FILE " unless given\n"
-    "  sipward --version\n"
-    "  sipward --help\n"
+    "                        ask the sipward that runs with it whether it is well;\n"
+    "                        without FILE: " CONF_FILE "\n"
+    "  sipward --version, sipward --help\n"
     "\n"
-    "Exit codes: 0 fine, 1 failed or not healthy, 2 wrong usage or configuration\n"
+    "While it runs, SIGHUP takes over what has changed in FILE, SIGTERM lets calls\n"
+    "end and then stops it, Ctrl-C (SIGINT) stops it at once. It logs to standard\n"
+    "error.\n"
+    "\n"
+    "Exit codes: 0 fine, 1 failed or not well, 2 wrong usage or configuration.\n"
     "\n"
     "The smallest useful FILE:\n"
     "  domain: sip.example.com\n"
-    "  certificate: {chain: /etc/sipward/fullchain.pem, key: /etc/sipward/privkey.pem}\n"
+    "  certificate:\n"
+    "    chain: /etc/sipward/fullchain.pem\n"
+    "    key: /etc/sipward/privkey.pem\n"
     "  listen:\n"
     "    - tls: 5061\n"
     "    - wss: 443\n"
     "  backends:\n"
     "    - udp:10.0.0.5:5060\n"
     "\n"
-    "Without backends, users of the FILE register with sipward itself.\n"
-    "Every key is explained in deploy/sipward.yaml, the rest in README.md.\n";
+    "Every key: man sipward.yaml, or deploy/sipward.yaml beside the source.\n";
 
 /* 0, or an exit code: mistakes were reported. */
 static int load(const char *path, struct conf **conf)
@@ -140,7 +143,7 @@ static int doctor(int argc, char **argv)
     for (int i = 0; i < argc; i++) {
         if (!strcmp(argv[i], "--json"))
             options.json = true;
-        else if (argv[i][0] == '-' || options.path)
+        else if (options.path)
             return usage("doctor takes one FILE and --json, not also ", argv[i]);
         else
             options.path = argv[i];
@@ -150,18 +153,35 @@ static int doctor(int argc, char **argv)
     return doctor_run(&options);
 }
 
+/* The first option that the command doesn't have; NULL: none. */
+static const char *unknown_option(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        bool known = i == 1 ? !strcmp(argv[1], "--healthcheck")
+                            : !strcmp(argv[1], "doctor") && !strcmp(argv[i], "--json");
+
+        if (argv[i][0] == '-' && !known)
+            return argv[i];
+    }
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2)
         return usage("a configuration file is missing", "");
-    if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        fputs(help, stdout);
-        return EXIT_FINE;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            fputs(help, stdout);
+            return EXIT_FINE;
+        }
     }
     if (argc == 2 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
         puts("sipward " SIPWARD_VERSION);
         return EXIT_FINE;
     }
+    if (unknown_option(argc, argv))
+        return usage("unknown option ", unknown_option(argc, argv));
     if (!strcmp(argv[1], "doctor"))
         return doctor(argc - 2, argv + 2);
     if (!strcmp(argv[1], "--healthcheck")) {
@@ -169,8 +189,6 @@ int main(int argc, char **argv)
             return usage("--healthcheck takes one FILE at most", "");
         return ask_health(argc == 3 ? argv[2] : CONF_FILE);
     }
-    if (argv[1][0] == '-')
-        return usage("unknown option ", argv[1]);
     if (!strcmp(argv[1], "check")) {
         if (argc != 3)
             return usage("check takes one FILE", "");

@@ -120,12 +120,27 @@ static const char *value_show(const yaml_node_t *node, bool secret, char shown[V
     return shown;
 }
 
-static void wrong(struct check *check, const yaml_node_t *node, bool secret, const char *path,
-                  const char *right)
+static void tell(struct check *check, const yaml_node_t *node, bool secret, const char *path,
+                 const char *verdict, const char *words)
 {
     char shown[VALUE_SHOWN];
 
-    conf_wrong(check->mistakes, conf_node_line(node), path, value_show(node, secret, shown), right);
+    conf_mistake(check->mistakes, conf_node_line(node), "%s: '%s' %s %s", path,
+                 value_show(node, secret, shown), verdict, words);
+}
+
+/* "log: 'xml' is not one of text, json". */
+static void is_not(struct check *check, const yaml_node_t *node, bool secret, const char *path,
+                   const char *right)
+{
+    tell(check, node, secret, path, "is not", right);
+}
+
+/* Where its form is not what is wrong. */
+static void wrong(struct check *check, const yaml_node_t *node, bool secret, const char *path,
+                  const char *why)
+{
+    tell(check, node, secret, path, "is wrong:", why);
 }
 
 static void path_key(char path[PATH_SIZE], const char *map, const char *key)
@@ -254,7 +269,7 @@ static void number_check(struct check *check, const yaml_node_t *node, const str
     (void)snprintf(right, sizeof(right),
                    "a whole number from %" PRIu64 " to %" PRIu64 " (%s), without leading zeros",
                    key->min, key->max, key->unit);
-    wrong(check, node, false, path, right);
+    is_not(check, node, false, path, right);
 }
 
 static void choice_check(struct check *check, const yaml_node_t *node, const struct key *key,
@@ -270,7 +285,7 @@ static void choice_check(struct check *check, const yaml_node_t *node, const str
         used += (size_t)snprintf(right + used, sizeof(right) - used, "%s%s",
                                  used ? ", " : "one of ", choice->str);
     }
-    wrong(check, node, false, path, right);
+    is_not(check, node, false, path, right);
 }
 
 static void text_check(struct check *check, const yaml_node_t *node, const struct text_rule *rule,
@@ -279,7 +294,7 @@ static void text_check(struct check *check, const yaml_node_t *node, const struc
     const char *text = conf_node_text(node);
 
     if (!text || !rule->valid(text))
-        wrong(check, node, rule->secret, path, rule->right);
+        is_not(check, node, rule->secret, path, rule->right);
 }
 
 /* Whether a list, of a length that the key allows. */
@@ -289,13 +304,13 @@ static bool list_check(struct check *check, const yaml_node_t *node, const struc
     char right[96];
 
     if (node->type != YAML_SEQUENCE_NODE) {
-        wrong(check, node, key->text && key->text->secret, path, "a list: [..., ...]");
+        is_not(check, node, key->text && key->text->secret, path, "a list: [..., ...]");
         return false;
     }
     if (list_count(node) < key->min || list_count(node) > key->max) {
         (void)snprintf(right, sizeof(right), "a list of %" PRIu64 " to %" PRIu64 " entries",
                        key->min, key->max);
-        wrong(check, node, false, path, right);
+        is_not(check, node, false, path, right);
         return false;
     }
     return true;
@@ -350,7 +365,8 @@ static void value_check(struct check *check, const yaml_node_t *node, const stru
     char item_path[PATH_SIZE];
 
     if (!tag_is_plain(node)) {
-        wrong(check, node, key->text && key->text->secret, path, "the value without a tag (!...)");
+        wrong(check, node, key->text && key->text->secret, path,
+              "write the value without a tag (!...)");
         return;
     }
     switch (key->type) {
@@ -400,7 +416,7 @@ static void pair_check(struct check *check, const yaml_node_t *map, const yaml_n
 
     path_key(key_path, path, value_show(node, false, shown));
     if (!name) {
-        wrong(check, node, false, key_path, "the name of a key");
+        is_not(check, node, false, key_path, "the name of a key");
         return;
     }
     line = key_line_before(check, map, name, pair);
@@ -424,7 +440,7 @@ static void map_check(struct check *check, const yaml_node_t *map, const struct 
 
     if (map->type != YAML_MAPPING_NODE || !tag_is_plain(map)) {
         keys_join(keys, "a mapping, {KEY: VALUE, ...}, of ", ", ", right, sizeof(right));
-        wrong(check, map, false, *path ? path : "(file)", right);
+        is_not(check, map, false, *path ? path : "(file)", right);
         return;
     }
     for (yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top;
@@ -487,8 +503,8 @@ static bool listeners_check(struct check *check, const yaml_node_t *root, const 
         if (entry->type != YAML_MAPPING_NODE)
             continue;
         if (!kind_is_one(check, entry, kinds))
-            wrong(check, entry, false, path,
-                  "one of tls, wss, tcp, ws, tls+wss, tcp+ws; an entry for each listener");
+            is_not(check, entry, false, path,
+                   "one of tls, wss, tcp, ws, tls+wss, tcp+ws; an entry for each listener");
         for (const struct key *kind = kinds; kind->name && !first; kind++) {
             first = key_is_kind(kind) ? conf_node(check->document, entry, kind->name) : NULL;
             if (first) {
@@ -501,8 +517,7 @@ static bool listeners_check(struct check *check, const yaml_node_t *root, const 
         for (size_t j = 0; j < seen_count; j++) {
             if (!conf_sockaddr_eq(&seen[j], &address))
                 continue;
-            (void)snprintf(right, sizeof(right), "another port; listen[%zu] has this one",
-                           seen_at[j]);
+            (void)snprintf(right, sizeof(right), "listen[%zu] has that port already", seen_at[j]);
             wrong(check, first, false, key_path, right);
             break;
         }
@@ -536,12 +551,13 @@ static void file_check(struct check *check, const yaml_node_t *node, const char 
     if (fd >= 0)
         close(fd);
     if (err) {
+        bool same = !strcmp(name, path);
+
         path_key(key_path, map_path, key);
         (void)snprintf(uid, sizeof(uid), " for uid %u", (unsigned)geteuid());
         (void)snprintf(right, sizeof(right), "a file that can be read (%s%s)%s%.400s",
-                       strerror(err), err == EACCES ? uid : "", *name == '/' ? "" : ": ",
-                       *name == '/' ? "" : path);
-        wrong(check, node, false, key_path, right);
+                       strerror(err), err == EACCES ? uid : "", same ? "" : ": ", same ? "" : path);
+        is_not(check, node, false, key_path, right);
     }
     free(path);
 }
@@ -575,15 +591,14 @@ static void clients_check(struct check *check, const yaml_node_t *root)
         path_key(key_path, path, "client_certificate");
         if (!listener_is_secure(check, entry))
             wrong(check, node, false, key_path,
-                  "no, or no such key: only tls, wss and tls+wss listeners can ask for one");
+                  "only tls, wss and tls+wss listeners can ask for one");
         else if (!ca)
             wrong(check, node, false, key_path,
-                  "no, unless `client_ca: FILE` at the top names the CAs to accept");
+                  "`client_ca: FILE` at the top is missing: the CAs to accept");
     }
     if (ca && !asked)
         wrong(check, ca, false, "client_ca",
-              "not there, unless a listener has `client_certificate: asked` or "
-              "`required`");
+              "no listener has `client_certificate: asked` or `required`, so it is of no use");
 }
 
 static void certificate_check(struct check *check, const yaml_node_t *map, const char *path)
@@ -646,7 +661,7 @@ static void backends_check(struct check *check, const yaml_node_t *root)
 
         path_item(path, "backends", i);
         if (item->type == YAML_MAPPING_NODE && !kind_is_one(check, item, kinds))
-            wrong(check, item, false, path, "one of udp, tcp, auto; an entry for each backend");
+            is_not(check, item, false, path, "one of udp, tcp, auto; an entry for each backend");
         place = places[i] = conf_backend_place(check->document, item, &transport);
         for (size_t j = 0; place && j < i; j++) {
             if (!places[j] || !conf_place_same(place, places[j]))
@@ -657,7 +672,7 @@ static void backends_check(struct check *check, const yaml_node_t *root)
         }
         if (place && !core_wrong && place_is_core(place, &core4, &core6, core_port))
             wrong(check, item, false, path,
-                  "another port than sipward's own on that address; give `core` one, as in :5070");
+                  "sipward's own port on that address; give `core` another one, as in :5070");
     }
 }
 
@@ -706,21 +721,27 @@ static void user_names_check(struct check *check, const yaml_node_t *users)
     free(names);
 }
 
+/* One that is no list has been told. */
+static bool is_empty(const yaml_node_t *list)
+{
+    return !list || (list->type == YAML_SEQUENCE_NODE && !list_count(list));
+}
+
 static void users_check(struct check *check, const yaml_node_t *root)
 {
     const yaml_node_t *backends = conf_node(check->document, root, "backends");
     const yaml_node_t *users = conf_node(check->document, root, "users");
     char path[PATH_SIZE];
 
-    if (!list_count(backends) && !list_count(users))
+    if (is_empty(backends) && is_empty(users))
         conf_mistake(check->mistakes, conf_node_line(root),
                      "backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`, for "
                      "sipward's own registrar; or set the environment variable "
                      "SIPWARD_BACKENDS");
     if (list_count(backends) && list_count(users))
         wrong(check, users, false, "users",
-              "not there beside `backends`: they are of sipward's own registrar, which serves only "
-              "where there is no backend");
+              "there are `backends` as well, and users are of sipward's own registrar, which "
+              "serves only where there is no backend");
 
     for (size_t i = 0; i < list_count(users); i++) {
         const yaml_node_t *user = list_item(check, users, i);
@@ -730,9 +751,10 @@ static void users_check(struct check *check, const yaml_node_t *root)
 
         path_item(path, "users", i);
         if (user->type == YAML_MAPPING_NODE && password == hash)
-            conf_mistake(check->mistakes, conf_node_line(user), "%s%s: %s", path,
-                         hash ? ": '{...}' is wrong" : ".password: is missing",
-                         "a password, or ha1_md5, ha1_sha256 or both, not password and hash");
+            conf_mistake(check->mistakes, conf_node_line(user), "%s%s", path,
+                         hash ? ": '{...}' is wrong: password or ha1_md5 and ha1_sha256, not both"
+                              : ".password: is missing: a password, or ha1_md5, ha1_sha256 or "
+                                "both in its place");
     }
     user_names_check(check, users);
 }
@@ -778,7 +800,7 @@ static void order_check(struct check *check, const yaml_node_t *root, const char
         conf_number(high_text, high_key->max, &high_n) || low_n <= high_n)
         return;
     path_key(path, map, high_node ? high : low);
-    (void)snprintf(right, sizeof(right), "not %s %s, which is %" PRIu64 "%s",
+    (void)snprintf(right, sizeof(right), "it is %s %s, which is %" PRIu64 "%s",
                    high_node ? "below" : "above", high_node ? low : high,
                    high_node ? low_n : high_n, low_node && high_node ? "" : " unless set");
     wrong(check, high_node ? high_node : low_node, false, path, right);

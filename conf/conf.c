@@ -586,7 +586,7 @@ static int document_check(yaml_parser_t *parser, struct mistakes *mistakes,
         return parser_mistake(parser, mistakes);
     if (yaml_document_get_root_node(&second))
         conf_mistake(mistakes, (int)second.start_mark.line + 1,
-                     "(file): '---' is wrong: one document in a file");
+                     "(file): '---' is wrong: only one document in a file");
     yaml_document_delete(&second);
     return 0;
 }

@@ -122,9 +122,6 @@ struct mistakes {
 };
 void conf_mistake(struct mistakes *mistakes, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* "KEY: 'VALUE' is wrong: RIGHT" */
-void conf_wrong(struct mistakes *mistakes, int line, const char *key, const char *value,
-                const char *right);
 void conf_mistakes_print(struct mistakes *mistakes, FILE *errors);
 void conf_mistakes_free(struct mistakes *mistakes);
 

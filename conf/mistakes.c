@@ -36,12 +36,6 @@ void conf_mistake(struct mistakes *mistakes, int line, const char *format, ...)
     mistake_add(mistakes, line, len < 0 ? NULL : text);
 }
 
-void conf_wrong(struct mistakes *mistakes, int line, const char *key, const char *value,
-                const char *right)
-{
-    conf_mistake(mistakes, line, "%s: '%s' is wrong: %s", key, value, right);
-}
-
 void conf_mistakes_print(struct mistakes *mistakes, FILE *errors)
 {
     for (size_t i = 0; i < mistakes->count; i++) {

@@ -170,8 +170,10 @@ static int configuration_load(struct doctor *doctor)
     if (errors)
         findings_lines(doctor, "file", errors);
     free(errors);
-    if (err && err != -ENOMEM)
-        remedy(doctor, "all else is looked at once the configuration has no mistakes");
+    if (err && err != -ENOMEM) {
+        finding(doctor, STATUS_WARNING, "rest", "nothing else was tried");
+        remedy(doctor, "correct that first, and run it again");
+    }
     return err;
 }
 

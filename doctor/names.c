@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "doctor/internal.h"
 
@@ -42,9 +43,18 @@ static bool is_address(const char *host)
     return inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1;
 }
 
+static bool is_localhost(const char *host)
+{
+    static const char name[] = "localhost";
+    size_t len = strlen(host), own = strlen(name);
+
+    return len >= own && !strcasecmp(host + len - own, name) &&
+           (len == own || host[len - own - 1] == '.');
+}
+
 static void host_ask(struct doctor *doctor, const char *host)
 {
-    if (is_address(host))
+    if (is_address(host) || is_localhost(host))
         return;
     question_add(doctor, DNS_A, "", host);
     question_add(doctor, DNS_AAAA, "", host);
@@ -166,9 +176,24 @@ static void address_check(struct doctor *doctor, const char *id, const char *hos
                 host, text);
         remedy(doctor, "for clients elsewhere, set its record to an address that they can reach");
     } else {
-        finding(doctor, STATUS_OK, id, "%s is %s, an address of this machine%s", host, text,
+        bool literal = !strcmp(host, text);
+
+        finding(doctor, STATUS_OK, id, "%s is %s%san address of this machine%s", host,
+                literal ? "" : text, literal ? "" : ", ",
                 addr_is_private(addr) ? " (a private one: for clients in its own network)" : "");
     }
+}
+
+/* What means each client itself, by any resolver (RFC 6761 6.3). Fine beside a domain that is for
+ * others as well. */
+static void own_machine_check(struct doctor *doctor, const char *id, const char *host)
+{
+    bool alias = !strcmp(id, "alias");
+
+    finding(doctor, alias ? STATUS_OK : STATUS_WARNING, id,
+            "%s is for programs on this machine alone", host);
+    if (!alias)
+        remedy(doctor, "for clients elsewhere, set a name or an address that they can reach");
 }
 
 static bool literal_check(struct doctor *doctor, const char *id, const char *host)
@@ -181,7 +206,10 @@ static bool literal_check(struct doctor *doctor, const char *id, const char *hos
         addr.in6.sin6_family = AF_INET6;
     else
         return false;
-    address_check(doctor, id, host, &addr);
+    if (addr_is_loopback(&addr) && listens_at(doctor->conf, &addr))
+        own_machine_check(doctor, id, host);
+    else
+        address_check(doctor, id, host, &addr);
     return true;
 }
 
@@ -269,6 +297,10 @@ static void host_check(struct doctor *doctor, const char *id, const char *host)
 
     if (literal_check(doctor, id, host))
         return;
+    if (is_localhost(host)) {
+        own_machine_check(doctor, id, host);
+        return;
+    }
     count = answer_check(doctor, id, a);
     count += answer_check(doctor, id, aaaa);
     if (!count)

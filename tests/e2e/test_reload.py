@@ -194,7 +194,7 @@ def test_admin_moves(lab):
 MISTAKES = {
     "no YAML": (("domain: sip.test", "domain: [sip.test"), r"{file}:\d+: this is not YAML: "),
     "an unknown key": (("contact: mask", "kontact: mask"), r"{file}:\d+: kontact: "),
-    "a value": (("log_level: debug", "log_level: loud"), r"{file}:\d+: log_level: 'loud' is wrong"),
+    "a value": (("log_level: debug", "log_level: loud"), r"{file}:\d+: log_level: 'loud' is not"),
     "a missing key": (("domain: sip.test\n", ""), r"{file}:\d+: domain: is missing"),
     "a taken port": (
         ("listen:\n", "listen:\n  - tcp: 127.0.0.1:{taken}\n"),
@@ -215,7 +215,7 @@ MISTAKES = {
         ),
         r"{file}:\d+: listen: sipward has {core} for TCP connections of its backends; ",
     ),
-    "a missing certificate": (("k.pem", "none.pem"), r"{file}:\d+: certificate.key: '.*' is wrong: a file that can be read \(No such file"),
+    "a missing certificate": (("k.pem", "none.pem"), r"{file}:\d+: certificate.key: '.*' is not a file that can be read \(No such file"),
     "another's key": (
         ("k.pem", "other.pem"),
         r"{file}:\d+: certificate: '.*other.pem' is not the key of '.*c.pem': it belongs to another",
@@ -226,7 +226,7 @@ MISTAKES = {
     ),
     "two at once": (
         (("contact: mask", "contact: hide"), ("workers: 2", "workers: many")),
-        r"{file}:\d+: contact: 'hide' is wrong",
+        r"{file}:\d+: contact: 'hide' is not",
     ),
 }
 

@@ -493,12 +493,10 @@ static void the_admin_side_is_an_address_a_mapping_or_no(void **state)
 /* One mistake (or few) each: the file's own three lines come first, so the first line of `more`
  * is line 4. */
 #define BASE "domain: a.example\nlisten: [tcp: 5060]\nbackends: [udp:10.0.0.5]\n"
-#define HOST_RIGHT "' is wrong: a host name or an address\n"
-#define LISTEN_RIGHT "' is wrong: PORT, ADDRESS:PORT or \"[IPV6]:PORT\", ports from 1 to 65535\n"
-#define BACKEND_RIGHT                                                                              \
-    "' is wrong: udp:, tcp: or auto:, then HOST or HOST:PORT, an IPv6 address in [ ]"
-#define ADMIN_RIGHT                                                                                \
-    " is wrong: ADDRESS:PORT, an IPv6 address in [ ], port 0 for any free one; or no"
+#define HOST_RIGHT "' is not a host name or an address\n"
+#define LISTEN_RIGHT "' is not PORT, ADDRESS:PORT or \"[IPV6]:PORT\", ports from 1 to 65535\n"
+#define BACKEND_RIGHT "' is not udp:, tcp: or auto:, then HOST or HOST:PORT, an IPv6 address in [ ]"
+#define ADMIN_RIGHT " is not ADDRESS:PORT, an IPv6 address in [ ], port 0 for any free one; or no"
 #define HEADER_RIGHT " of a header other than Via, Call-ID"
 #define TOKEN_KEY "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -521,19 +519,19 @@ static const struct {
     {"limits: {idle_timeout: 1,\n  idle_timeout: 2}",
      "5: limits.idle_timeout: 'idle_timeout' is wrong: each key once; it is on line 4"},
     {"<<: {log: text}", "4: <<: '<<' is wrong: no merge keys here"},
-    {"? [a, b]\n: 1", "4: [...]: '[...]' is wrong: the name of a key"},
-    {"~: 1", "4: ~: '~' is wrong: the name of a key"},
+    {"? [a, b]\n: 1", "4: [...]: '[...]' is not the name of a key"},
+    {"~: 1", "4: ~: '~' is not the name of a key"},
 
     /* types */
-    {"workers: [1]", "4: workers: '[...]' is wrong: a whole number from 0 to 128 (threads)"},
-    {"limits: 5", "4: limits: '5' is wrong: a mapping, {KEY: VALUE, ...}, of message_size, "},
-    {"limits:", "4: limits: '' is wrong: a mapping"},
-    {"aliases: a.example", "4: aliases: 'a.example' is wrong: a list: [..., ...]"},
-    {"core: {a: b}", "4: core: '{...}' is wrong: ADDRESS:PORT, ADDRESS or :PORT"},
-    {"workers: !!int 5", "4: workers: '5' is wrong: the value without a tag (!...)"},
+    {"workers: [1]", "4: workers: '[...]' is not a whole number from 0 to 128 (threads)"},
+    {"limits: 5", "4: limits: '5' is not a mapping, {KEY: VALUE, ...}, of message_size, "},
+    {"limits:", "4: limits: '' is not a mapping"},
+    {"aliases: a.example", "4: aliases: 'a.example' is not a list: [..., ...]"},
+    {"core: {a: b}", "4: core: '{...}' is not ADDRESS:PORT, ADDRESS or :PORT"},
+    {"workers: !!int 5", "4: workers: '5' is wrong: write the value without a tag (!...)"},
     {"headers: {rules: [remove]}",
-     "4: headers.rules[0]: 'remove' is wrong: a mapping, {KEY: VALUE, ...}, of direction, action"},
-    {"core: \"10.0.0.1\\0\"", "4: core: '10.0.0.1?' is wrong: ADDRESS:PORT"},
+     "4: headers.rules[0]: 'remove' is not a mapping, {KEY: VALUE, ...}, of direction, action"},
+    {"core: \"10.0.0.1\\0\"", "4: core: '10.0.0.1?' is not ADDRESS:PORT"},
 
     /* the admin side */
     {"admin: 9090", "4: admin: '9090'" ADMIN_RIGHT},
@@ -546,46 +544,46 @@ static const struct {
     {"admin: off", "4: admin: 'off'" ADMIN_RIGHT},
     {"admin: {listen: 80}", "4: admin.listen: '80'" ADMIN_RIGHT},
     {"admin: {port: 80}", "4: admin.port: 'port' is wrong: no such key; one of listen, token"},
-    {"admin: [127.0.0.1:80]", "4: admin: '[...]' is wrong: a mapping, {KEY: VALUE, ...}, of listen"},
-    {"admin: {token: 0123456789abcde}", "4: admin.token: '(secret)' is wrong: 16 to 1024 letters"},
-    {"admin: {token: \"0123456789 abcdef\"}", "4: admin.token: '(secret)' is wrong: 16 to 1024"},
+    {"admin: [127.0.0.1:80]", "4: admin: '[...]' is not a mapping, {KEY: VALUE, ...}, of listen"},
+    {"admin: {token: 0123456789abcde}", "4: admin.token: '(secret)' is not 16 to 1024 letters"},
+    {"admin: {token: \"0123456789 abcdef\"}", "4: admin.token: '(secret)' is not 16 to 1024"},
     {"token: 0123456789abcdef",
      "4: token: 'token' is wrong: no such key here; 'token' belongs under 'admin'"},
 
     /* numbers */
-    {"workers: 129", "4: workers: '129' is wrong: a whole number from 0 to 128 (threads)"},
-    {"workers: -1", "4: workers: '-1' is wrong: "},
-    {"workers: 01", "4: workers: '01' is wrong: "},
-    {"workers: 0x1", "4: workers: '0x1' is wrong: "},
-    {"workers: 1.0", "4: workers: '1.0' is wrong: "},
-    {"workers: two", "4: workers: 'two' is wrong: "},
-    {"workers:", "4: workers: '' is wrong: "},
-    {"workers: ~", "4: workers: '~' is wrong: "},
-    {"workers: 18446744073709551617", "4: workers: '18446744073709551617' is wrong: "},
+    {"workers: 129", "4: workers: '129' is not a whole number from 0 to 128 (threads)"},
+    {"workers: -1", "4: workers: '-1' is not "},
+    {"workers: 01", "4: workers: '01' is not "},
+    {"workers: 0x1", "4: workers: '0x1' is not "},
+    {"workers: 1.0", "4: workers: '1.0' is not "},
+    {"workers: two", "4: workers: 'two' is not "},
+    {"workers:", "4: workers: '' is not "},
+    {"workers: ~", "4: workers: '~' is not "},
+    {"workers: 18446744073709551617", "4: workers: '18446744073709551617' is not "},
     {"limits: {idle_timeout: 0777}",
-     "4: limits.idle_timeout: '0777' is wrong: a whole number from 0 to 31536000 (seconds), "
+     "4: limits.idle_timeout: '0777' is not a whole number from 0 to 31536000 (seconds), "
      "without leading zeros"},
-    {"limits:\n  idle_timeout: 10s", "5: limits.idle_timeout: '10s' is wrong: "},
-    {"limits: {try_timeout_ms: 99}", "4: limits.try_timeout_ms: '99' is wrong: a whole number from 100 to 32000"},
-    {"probe: {down_after: 0}", "4: probe.down_after: '0' is wrong: a whole number from 1 to 100"},
-    {"probe: {timeout: 33}", "4: probe.timeout: '33' is wrong: a whole number from 1 to 32"},
-    {"limits: {udp_size: 199}", "4: limits.udp_size: '199' is wrong: a whole number from 200 to 65535"},
-    {"limits: {max_forwards: 0}", "4: limits.max_forwards: '0' is wrong: a whole number from 1 to"},
-    {"limits: {max_forwards: 256}", "4: limits.max_forwards: '256' is wrong: "},
-    {"flow_gone_status: 399", "4: flow_gone_status: '399' is wrong: "},
-    {"flow_gone_status: 700", "4: flow_gone_status: '700' is wrong: "},
+    {"limits:\n  idle_timeout: 10s", "5: limits.idle_timeout: '10s' is not "},
+    {"limits: {try_timeout_ms: 99}", "4: limits.try_timeout_ms: '99' is not a whole number from 100 to 32000"},
+    {"probe: {down_after: 0}", "4: probe.down_after: '0' is not a whole number from 1 to 100"},
+    {"probe: {timeout: 33}", "4: probe.timeout: '33' is not a whole number from 1 to 32"},
+    {"limits: {udp_size: 199}", "4: limits.udp_size: '199' is not a whole number from 200 to 65535"},
+    {"limits: {max_forwards: 0}", "4: limits.max_forwards: '0' is not a whole number from 1 to"},
+    {"limits: {max_forwards: 256}", "4: limits.max_forwards: '256' is not "},
+    {"flow_gone_status: 399", "4: flow_gone_status: '399' is not "},
+    {"flow_gone_status: 700", "4: flow_gone_status: '700' is not "},
 
     /* choices */
-    {"contact: maybe", "4: contact: 'maybe' is wrong: one of mask, path\n"},
+    {"contact: maybe", "4: contact: 'maybe' is not one of mask, path\n"},
     {"profile: elastix",
-     "4: profile: 'elastix' is wrong: one of generic, asterisk, freeswitch, kamailio, 3cx, cucm\n"},
-    {"profile: Asterisk", "4: profile: 'Asterisk' is wrong: one of generic, asterisk, freeswitch"},
-    {"profile:", "4: profile: '' is wrong: one of generic, asterisk, freeswitch"},
-    {"contact: Mask", "4: contact: 'Mask' is wrong: one of mask, path\n"},
-    {"contact: true", "4: contact: 'true' is wrong: one of mask, path\n"},
-    {"contact: 0", "4: contact: '0' is wrong: one of mask, path\n"},
-    {"log: xml", "4: log: 'xml' is wrong: one of text, json\n"},
-    {"log_level: trace", "4: log_level: 'trace' is wrong: one of error, warning, info, debug\n"},
+     "4: profile: 'elastix' is not one of generic, asterisk, freeswitch, kamailio, 3cx, cucm\n"},
+    {"profile: Asterisk", "4: profile: 'Asterisk' is not one of generic, asterisk, freeswitch"},
+    {"profile:", "4: profile: '' is not one of generic, asterisk, freeswitch"},
+    {"contact: Mask", "4: contact: 'Mask' is not one of mask, path\n"},
+    {"contact: true", "4: contact: 'true' is not one of mask, path\n"},
+    {"contact: 0", "4: contact: '0' is not one of mask, path\n"},
+    {"log: xml", "4: log: 'xml' is not one of text, json\n"},
+    {"log_level: trace", "4: log_level: 'trace' is not one of error, warning, info, debug\n"},
 
     /* names and addresses */
     {"aliases: [a_b.example]", "4: aliases[0]: 'a_b.example" HOST_RIGHT},
@@ -599,58 +597,58 @@ static const struct {
     {"aliases: [\"\"]", "4: aliases[0]: '" HOST_RIGHT},
     {"aliases: [b.example,\n c.example,\n B.example]",
      "6: aliases[2]: 'B.example' is wrong: each one once; it is entry [0] too"},
-    {"core: pbx.example.com", "4: core: 'pbx.example.com' is wrong: ADDRESS:PORT"},
-    {"core: 10.0.0.1:0", "4: core: '10.0.0.1:0' is wrong: "},
-    {"core: 10.0.0.1:65536", "4: core: '10.0.0.1:65536' is wrong: "},
-    {"core: 10.0.0.1,10.0.0.2", "4: core: '10.0.0.1,10.0.0.2' is wrong: "},
-    {"core: 10.0.0.1,", "4: core: '10.0.0.1,' is wrong: "},
-    {"core: 10.0.0.1:1,[::1]:2", "4: core: '10.0.0.1:1,[::1]:2' is wrong: "},
-    {"core: 0.0.0.0", "4: core: '0.0.0.0' is wrong: "},
-    {"core: \"[::]:5060\"", "4: core: '[::]:5060' is wrong: "},
-    {"core: ::1", "4: core: '::1' is wrong: "},
+    {"core: pbx.example.com", "4: core: 'pbx.example.com' is not ADDRESS:PORT"},
+    {"core: 10.0.0.1:0", "4: core: '10.0.0.1:0' is not "},
+    {"core: 10.0.0.1:65536", "4: core: '10.0.0.1:65536' is not "},
+    {"core: 10.0.0.1,10.0.0.2", "4: core: '10.0.0.1,10.0.0.2' is not "},
+    {"core: 10.0.0.1,", "4: core: '10.0.0.1,' is not "},
+    {"core: 10.0.0.1:1,[::1]:2", "4: core: '10.0.0.1:1,[::1]:2' is not "},
+    {"core: 0.0.0.0", "4: core: '0.0.0.0' is not "},
+    {"core: \"[::]:5060\"", "4: core: '[::]:5060' is not "},
+    {"core: ::1", "4: core: '::1' is not "},
     {"core: 10.0.0.5:5060",
-     "3: backends[0]: 'udp:10.0.0.5' is wrong: another port than sipward's own"},
+     "3: backends[0]: 'udp:10.0.0.5' is wrong: sipward's own port"},
 
     /* keys of tokens: never shown */
     {"flow_token_keys: [abcd]",
-     "4: flow_token_keys[0]: '(secret)' is wrong: 64 hexadecimal digits"},
+     "4: flow_token_keys[0]: '(secret)' is not 64 hexadecimal digits"},
     {"flow_token_keys: [" TOKEN_KEY ", " TOKEN_KEY "]",
      "4: flow_token_keys[1]: '(secret)' is wrong: each one once"},
     {"flow_token_keys: [1, 2, 3, 4, 5, 6, 7, 8, 9]",
-     "4: flow_token_keys: '[...]' is wrong: a list of 0 to 8 entries"},
+     "4: flow_token_keys: '[...]' is not a list of 0 to 8 entries"},
 
     /* registrar, WebSocket */
     {"registrar: {min_expires: 3601, default_expires: 3600}",
-     "4: registrar.default_expires: '3600' is wrong: not below min_expires, which is 3601\n"},
+     "4: registrar.default_expires: '3600' is wrong: it is below min_expires, which is 3601\n"},
     {"registrar: {max_expires: 3599}",
-     "4: registrar.max_expires: '3599' is wrong: not below default_expires, which is 3600 unless "},
+     "4: registrar.max_expires: '3599' is wrong: it is below default_expires, which is 3600 unless "},
     {"registrar: {min_expires: 3601}",
-     "4: registrar.min_expires: '3601' is wrong: not above default_expires, which is 3600 unless "},
-    {"registrar: {realm: 'a\"b'}", "4: registrar.realm: 'a\"b' is wrong: "},
+     "4: registrar.min_expires: '3601' is wrong: it is above default_expires, which is 3600 unless "},
+    {"registrar: {realm: 'a\"b'}", "4: registrar.realm: 'a\"b' is not "},
     {"limits:\n  send_queue: 5000\n  message_size: 5001",
-     "5: limits.send_queue: '5000' is wrong: not below message_size, which is 5001"},
-    {"websocket: {path: sip}", "4: websocket.path: 'sip' is wrong: a path of a URL"},
-    {"websocket: {path: /a b}", "4: websocket.path: '/a b' is wrong: "},
-    {"websocket: {path: /a?b}", "4: websocket.path: '/a?b' is wrong: "},
+     "5: limits.send_queue: '5000' is wrong: it is below message_size, which is 5001"},
+    {"websocket: {path: sip}", "4: websocket.path: 'sip' is not a path of a URL"},
+    {"websocket: {path: /a b}", "4: websocket.path: '/a b' is not "},
+    {"websocket: {path: /a?b}", "4: websocket.path: '/a?b' is not "},
     {"websocket: {origins: [a.example]}",
-     "4: websocket.origins[0]: 'a.example' is wrong: https://"},
+     "4: websocket.origins[0]: 'a.example' is not https://"},
     {"websocket: {origins: [\"https://a.example/\"]}", "4: websocket.origins[0]: 'https://a.exa"},
     {"websocket: {origins: [\"https://A.example\"]}", "4: websocket.origins[0]: 'https://A.exa"},
     {"websocket: {origins: [\"https://a.example:443\"]}", "4: websocket.origins[0]: 'https://a.e"},
     {"websocket: {origins: [\"http://a.example:80\"]}", "4: websocket.origins[0]: 'http://a.e"},
-    {"websocket: {origins: [\"*\"]}", "4: websocket.origins[0]: '*' is wrong: "},
+    {"websocket: {origins: [\"*\"]}", "4: websocket.origins[0]: '*' is not "},
 
     /* headers: N6 */
-    {"headers: {from_clients: [Via]}", "4: headers.from_clients[0]: 'Via' is wrong: NAME or "},
+    {"headers: {from_clients: [Via]}", "4: headers.from_clients[0]: 'Via' is not NAME or "},
     {"headers: {to_clients: [\"To;tag\"]}",
-     "4: headers.to_clients[0]: 'To;tag' is wrong: NAME or "},
-    {"headers: {to_clients: [\"A;\"]}", "4: headers.to_clients[0]: 'A;' is wrong: NAME or "},
-    {"headers: {client_address: CSEQ}", "4: headers.client_address: 'CSEQ' is wrong: the name"},
-    {"headers: {client_address: \"A B\"}", "4: headers.client_address: 'A B' is wrong: the name"},
+     "4: headers.to_clients[0]: 'To;tag' is not NAME or "},
+    {"headers: {to_clients: [\"A;\"]}", "4: headers.to_clients[0]: 'A;' is not NAME or "},
+    {"headers: {client_address: CSEQ}", "4: headers.client_address: 'CSEQ' is not the name"},
+    {"headers: {client_address: \"A B\"}", "4: headers.client_address: 'A B' is not the name"},
     {"headers:\n  rules:\n    - {direction: up, action: move, name: \"a:\"}",
-     "6: headers.rules[0].direction: 'up' is wrong: one of to_core, to_clients\n"
-     "6: headers.rules[0].action: 'move' is wrong: one of remove, set, add\n"
-     "6: headers.rules[0].name: 'a:' is wrong: the name" HEADER_RIGHT},
+     "6: headers.rules[0].direction: 'up' is not one of to_core, to_clients\n"
+     "6: headers.rules[0].action: 'move' is not one of remove, set, add\n"
+     "6: headers.rules[0].name: 'a:' is not the name" HEADER_RIGHT},
     {"headers: {rules: [{}]}",
      "4: headers.rules[0].direction: is missing: \n4: headers.rules[0].action: is missing: \n"
      "4: headers.rules[0].name: is missing: the name" HEADER_RIGHT},
@@ -659,22 +657,22 @@ static const struct {
     {"headers: {rules: [{direction: to_core, action: remove, name: X,\n  value: y}]}",
      "5: headers.rules[0].value: 'y' is wrong: no value where the action is remove"},
     {"headers: {rules: [{direction: to_core, action: add, name: X, value: \"a\\r\\nVia: b\"}]}",
-     "4: headers.rules[0].value: 'a??Via: b' is wrong: one line without control characters"},
+     "4: headers.rules[0].value: 'a??Via: b' is not one line without control characters"},
     {"headers: {rules: [{direction: to_core, action: add, name: X, value: \"\"}]}",
-     "4: headers.rules[0].value: '' is wrong: "},
+     "4: headers.rules[0].value: '' is not "},
 
     /* certificates */
     {"certificate: {chain: chain.pem}", "4: certificate.key: is missing: the name of a PEM file"},
     {"certificate:\n  key: gone.pem\n  chain: chain.pem",
-     "5: certificate.key: 'gone.pem' is wrong: a file that can be read (No such file or directory): /"},
+     "5: certificate.key: 'gone.pem' is not a file that can be read (No such file or directory): /"},
     {"certificates:\n  - {chain: chain.pem, key: key.pem}\n  - chain: .\n    key: key.pem",
-     "6: certificates[1].chain: '.' is wrong: a file that can be read (Is a directory)"},
+     "6: certificates[1].chain: '.' is not a file that can be read (Is a directory)"},
 
     /* users */
-    {"users: [{name: a, password: b}]", "4: users: '[...]' is wrong: not there beside `backends`"},
+    {"users: [{name: a, password: b}]", "4: users: '[...]' is wrong: there are `backends` as well"},
 
     /* the file */
-    {"---\nlog: text", "4: (file): '---' is wrong: one document in a file"},
+    {"---\nlog: text", "4: (file): '---' is wrong: only one document in a file"},
     {"a: [b", "5: this is not YAML: "},
     {"\tlog: text", "4: this is not YAML: "},
     {"log: *nothing", "4: this is not YAML: "},
@@ -715,14 +713,16 @@ static const struct {
          "1: listen: is missing: where clients connect: PORT, ADDRESS:PORT\n"
          "1: backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`"},
     {"# nothing\n", "1: domain: is missing: \n1: listen: is missing: \n1: backends: is missing: "},
-    {"---\n", "2: (file): '' is wrong: a mapping, {KEY: VALUE, ...}, of domain, "},
-    {"- a\n", "1: (file): '[...]' is wrong: a mapping, {KEY: VALUE, ...}, of domain, "},
+    {"---\n", "2: (file): '' is not a mapping, {KEY: VALUE, ...}, of domain, "},
+    {"- a\n", "1: (file): '[...]' is not a mapping, {KEY: VALUE, ...}, of domain, "},
     {"{}\n---\n{}\n",
      "1: domain: is missing: \n1: listen: is missing: \n1: backends: is missing: \n"
-     "2: (file): '---' is wrong: one document"},
+     "2: (file): '---' is wrong: only one document"},
     {"\n\ndomain: a b\nlisten: []\nusers: []\n",
-     "3: domain: 'a b' is wrong: \n3: backends: is missing: \n4: listen: '[...]' is wrong: a list "
+     "3: domain: 'a b' is not \n3: backends: is missing: \n4: listen: '[...]' is not a list "
      "of 1 to 64 entries"},
+    {"domain: a.example\nlisten: [tcp: 5060]\nbackends: udp:10.0.0.5\n",
+     "3: backends: 'udp:10.0.0.5' is not a list"},
     {"domain: a.example\nbackends: [udp:10.0.0.5]\nlisten:\n  - wss: 443\n",
      "1: certificate: is missing: {chain: FILE, key: FILE}, as tls and wss listeners need one"},
     {"domain: a.example\nbackends: [udp:10.0.0.5]\nlisten:\n  - tls+wss: 443\n",
@@ -759,12 +759,12 @@ static const struct {
      "13: listen[9].tcp: ':5060" LISTEN_RIGHT "14: listen[10].tcp: '" LISTEN_RIGHT
      "15: listen[11].udp: 'udp' is wrong: no such key; one of tls, wss, tcp, ws, tls+wss, tcp+ws, "
      "client_certificate\n"
-     "16: listen[12]: '5061' is wrong: a mapping, {KEY: VALUE, ...}, of tls, wss, tcp, ws, tls+wss, tcp+ws, "
+     "16: listen[12]: '5061' is not a mapping, {KEY: VALUE, ...}, of tls, wss, tcp, ws, tls+wss, tcp+ws, "
      "client_certificate\n"
-     "17: listen[13]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
-     "18: listen[14]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
-     "20: listen[16].tcp: '127.0.0.1:5060' is wrong: another port; listen[15] has this one\n"
-     "22: listen[18].tcp: '[::]:5060' is wrong: another port; listen[17] has this one"},
+     "17: listen[13]: '{...}' is not one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
+     "18: listen[14]: '{...}' is not one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
+     "20: listen[16].tcp: '127.0.0.1:5060' is wrong: listen[15] has that port already\n"
+     "22: listen[18].tcp: '[::]:5060' is wrong: listen[17] has that port already"},
     {"domain: a.example\nbackends: [udp:10.0.0.5]\n"
      "listen:\n"
      "  - tcp: 1\n"
@@ -772,18 +772,18 @@ static const struct {
      "      10.0.0.0/08, 10.0.0.1, 10.0.0.1/32]\n"
      "  - {tcp: 2, proxy_protocol: 10.0.0.0/8}\n"
      "  - {proxy_protocol: []}\n",
-     "5: listen[0].proxy_protocol[0]: '10.0.0.1/8' is wrong: ADDRESS/BITS, with no bit\n"
-     "5: listen[0].proxy_protocol[1]: '10.0.0.0/33' is wrong: ADDRESS/BITS\n"
-     "5: listen[0].proxy_protocol[2]: '10.0.0.0/' is wrong: ADDRESS/BITS\n"
-     "5: listen[0].proxy_protocol[3]: '2001:db8::1/64' is wrong: ADDRESS/BITS\n"
-     "5: listen[0].proxy_protocol[4]: 'a.example' is wrong: ADDRESS/BITS\n"
-     "5: listen[0].proxy_protocol[5]: '/8' is wrong: ADDRESS/BITS\n"
-     "6: listen[0].proxy_protocol[6]: '10.0.0.0/08' is wrong: ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[0]: '10.0.0.1/8' is not ADDRESS/BITS, with no bit\n"
+     "5: listen[0].proxy_protocol[1]: '10.0.0.0/33' is not ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[2]: '10.0.0.0/' is not ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[3]: '2001:db8::1/64' is not ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[4]: 'a.example' is not ADDRESS/BITS\n"
+     "5: listen[0].proxy_protocol[5]: '/8' is not ADDRESS/BITS\n"
+     "6: listen[0].proxy_protocol[6]: '10.0.0.0/08' is not ADDRESS/BITS\n"
      "6: listen[0].proxy_protocol[8]: '10.0.0.1/32' is wrong: each one once; it is entry [7] too\n"
-     "7: listen[1].proxy_protocol: '10.0.0.0/8' is wrong: a list: [..., ...]\n"
-     "8: listen[2]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws\n"},
+     "7: listen[1].proxy_protocol: '10.0.0.0/8' is not a list: [..., ...]\n"
+     "8: listen[2]: '{...}' is not one of tls, wss, tcp, ws, tls+wss, tcp+ws\n"},
     {SMALL "client_ca: chain.pem\n",
-     "8: client_ca: 'chain.pem' is wrong: not there, unless a listener has "},
+     "8: client_ca: 'chain.pem' is wrong: no listener has "},
     {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
      "listen:\n"
      "  - {tls: 1, client_certificate: asked}\n"
@@ -791,19 +791,19 @@ static const struct {
      "  - {client_certificate: required}\n"
      "  - {tls: 3, client_certificate: no}\n"
      "  - {tls: 4, client_certificates: no}\n",
-     "5: listen[0].client_certificate: 'asked' is wrong: no, unless `client_ca: FILE` at the top\n"
-     "6: listen[1].client_certificate: 'yes' is wrong: one of no, asked, required\n"
-     "7: listen[2]: '{...}' is wrong: one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
-     "7: listen[2].client_certificate: 'required' is wrong: no, or no such key: only tls, wss and\n"
+     "5: listen[0].client_certificate: 'asked' is wrong: `client_ca: FILE` at the top\n"
+     "6: listen[1].client_certificate: 'yes' is not one of no, asked, required\n"
+     "7: listen[2]: '{...}' is not one of tls, wss, tcp, ws, tls+wss, tcp+ws; \n"
+     "7: listen[2].client_certificate: 'required' is wrong: only tls, wss and\n"
      "9: listen[4].client_certificates: 'client_certificates' is wrong: no such key; did you mean"},
     {"domain: a.example\n" CERTIFICATE "backends: [udp:10.0.0.5]\n"
      "client_ca: none.pem\n"
      "listen:\n"
      "  - {ws: 1, client_certificate: asked}\n"
      "  - {tcp: 2, client_certificate: required}\n",
-     "4: client_ca: 'none.pem' is wrong: a file that can be read (No such file or directory)\n"
-     "6: listen[0].client_certificate: 'asked' is wrong: no, or no such key: only tls, wss and tls+wss\n"
-     "7: listen[1].client_certificate: 'required' is wrong: no, or no such key: only tls, wss and\n"},
+     "4: client_ca: 'none.pem' is not a file that can be read (No such file or directory)\n"
+     "6: listen[0].client_certificate: 'asked' is wrong: only tls, wss and tls+wss\n"
+     "7: listen[1].client_certificate: 'required' is wrong: only tls, wss and\n"},
     {"domain: a.example\n"
      "listen: [tcp: 5061]\n"
      "core: :5070\n"
@@ -837,19 +837,19 @@ static const struct {
      "\n12: backends[7]: 'udp:0.0.0.0" BACKEND_RIGHT
      "\n13: backends[8]: 'udp:10.0.0.5:" BACKEND_RIGHT "\n14: backends[9]: 'udp:" BACKEND_RIGHT
      "\n15: backends[10]: '[...]" BACKEND_RIGHT
-     "\n16: backends[11]: 'udp:127.0.0.1:5070' is wrong: another port than sipward's own\n"
-     "17: backends[12]: 'udp:[::1]:5070' is wrong: another port than sipward's own\n"
-     "18: backends[13]: 'udp:localhost:5070' is wrong: another port than sipward's own\n"
+     "\n16: backends[11]: 'udp:127.0.0.1:5070' is wrong: sipward's own port\n"
+     "17: backends[12]: 'udp:[::1]:5070' is wrong: sipward's own port\n"
+     "18: backends[13]: 'udp:localhost:5070' is wrong: sipward's own port\n"
      "19: backends[14]: 'auto:PBX.example.com' is wrong: each one once; it is entry [0] too\n"
-     "20: backends[15]: '{...}' is wrong: one of udp, tcp, auto; an entry for each backend\n"
-     "21: backends[16].weight: '70000' is wrong: a whole number from 0 to 65535 (shares)\n"
-     "21: backends[16]: '{...}' is wrong: one of udp, tcp, auto; an entry for each backend\n"
-     "22: backends[17].auto: 'udp:c.example' is wrong: HOST or HOST:PORT, an IPv6 address in [ ]\n"
+     "20: backends[15]: '{...}' is not one of udp, tcp, auto; an entry for each backend\n"
+     "21: backends[16].weight: '70000' is not a whole number from 0 to 65535 (shares)\n"
+     "21: backends[16]: '{...}' is not one of udp, tcp, auto; an entry for each backend\n"
+     "22: backends[17].auto: 'udp:c.example' is not HOST or HOST:PORT, an IPv6 address in [ ]\n"
      "23: backends[17].wieght: 'wieght' is wrong: no such key; did you mean 'weight'?\n"
      "25: backends[19]: '{...}' is wrong: each one once; it is entry [0] too\n"
-     "26: backends[20].priority: '-1' is wrong: a whole number from 0 to 65535 (rank)\n"
+     "26: backends[20].priority: '-1' is not a whole number from 0 to 65535 (rank)\n"
      "26: backends[20]: '{...}' is wrong: each one once; it is entry [11] too\n"
-     "26: backends[20]: '{...}' is wrong: another port than sipward's own\n"},
+     "26: backends[20]: '{...}' is wrong: sipward's own port\n"},
     {"domain: a.example\n"
      "listen: [tcp: 5061]\n"
      "users:\n"
@@ -864,14 +864,14 @@ static const struct {
      "  - {name: alice, password: \"s\\x07\"}\n",
      "5: users[1].password: is missing: a password, or ha1_md5, ha1_sha256 or both\n"
      "6: users[2].name: is missing: the user part of a SIP URI\n"
-     "7: users[3].name: 'a@b' is wrong: the user part of a SIP URI\n"
-     "7: users[3].password: '(secret)' is wrong: a password\n"
+     "7: users[3].name: 'a@b' is not the user part of a SIP URI\n"
+     "7: users[3].password: '(secret)' is not a password\n"
      "8: users[4].name: 'alice' is wrong: each user once; users[0] has this name\n"
-     "9: users[5].ha1_md5: '(secret)' is wrong: 32 hexadecimal digits\n"
-     "9: users[5]: '{...}' is wrong: a password, or ha1_md5, ha1_sha256 or both, not password and\n"
-     "10: users[6].ha1_sha256: '(secret)' is wrong: 64 hexadecimal digits\n"
-     "11: users[7]: 'alice' is wrong: a mapping\n"
-     "12: users[8].password: '(secret)' is wrong: a password without control characters\n"
+     "9: users[5].ha1_md5: '(secret)' is not 32 hexadecimal digits\n"
+     "9: users[5]: '{...}' is wrong: password or ha1_md5 and ha1_sha256, not both\n"
+     "10: users[6].ha1_sha256: '(secret)' is not 64 hexadecimal digits\n"
+     "11: users[7]: 'alice' is not a mapping\n"
+     "12: users[8].password: '(secret)' is not a password without control characters\n"
      "12: users[8].name: 'alice' is wrong: each user once; users[0] has this name"},
 };
 /* clang-format on */
@@ -912,9 +912,9 @@ static void rules_can_not_touch_what_sipward_needs(void **state) /* N6 refused *
                             "      name: %s\n  from_clients: [%s]\n  client_address: %s\n",
                        names[i], names[i], names[i]);
         (void)snprintf(expected, sizeof(expected),
-                       "8: headers.rules[0].name: '%s' is wrong: \n"
-                       "9: headers.from_clients[0]: '%s' is wrong: \n"
-                       "10: headers.client_address: '%s' is wrong: \n",
+                       "8: headers.rules[0].name: '%s' is not \n"
+                       "9: headers.from_clients[0]: '%s' is not \n"
+                       "10: headers.client_address: '%s' is not \n",
                        names[i], names[i], names[i]);
         check_errors(text, strlen(text), expected);
     }
@@ -930,7 +930,7 @@ static void long_and_strange_values_are_shown_short_and_printable(void **state)
     (void)snprintf(text, sizeof(text), BASE "aliases: [%s]\n%s: 1\nlog: \"\\e[31m\"\n", name, name);
     (void)snprintf(expected, sizeof(expected), "4: aliases[0]: '%.76s..." HOST_RIGHT, name);
     check_errors(text, strlen(text),
-                 "4: aliases[0]: 'aaaa\n5: aaaa\n6: log: '?[31m' is wrong: one of text, json");
+                 "4: aliases[0]: 'aaaa\n5: aaaa\n6: log: '?[31m' is not one of text, json");
     (void)snprintf(text, sizeof(text), BASE "aliases: [%s]\n", name);
     check_errors(text, strlen(text), expected);
 }
@@ -980,8 +980,8 @@ static void as_many_as_allowed_load_and_one_more_does_not(void **state)
             continue;
         }
         (void)snprintf(expected, sizeof(expected),
-                       "3: listen: '[...]' is wrong: a list of 1 to 64 entries\n"
-                       "%d: backends: '[...]' is wrong: a list of 0 to 32 entries",
+                       "3: listen: '[...]' is not a list of 1 to 64 entries\n"
+                       "%d: backends: '[...]' is not a list of 0 to 32 entries",
                        CONF_LISTENERS_MAX + 5);
         check_errors(text, used, expected);
     }
@@ -1260,29 +1260,29 @@ static void a_mistake_in_the_environment_names_the_variable(void **state)
           {"SIPWARD_ADMIN", "9090"},
           {"SIPWARD_LOG_LEVEL", "loud"}},
          SMALL "workers: many\n",
-         "SIPWARD_DOMAIN: domain: 'a b' is wrong: a host name or an address\n"
-         "SIPWARD_BACKENDS: backends[1]: '' is wrong: udp:, tcp: or auto:\n"
-         "SIPWARD_BACKENDS: backends[2]: 'upd:10.0.0.6' is wrong: udp:, tcp: or auto:\n"
-         "SIPWARD_ADMIN: admin.listen: '9090' is wrong: ADDRESS:PORT\n"
-         "SIPWARD_LOG_LEVEL: log_level: 'loud' is wrong: one of error, warning, info, debug\n"
-         "FILE:8: workers: 'many' is wrong: a whole number\n"                                                                                     },
+         "SIPWARD_DOMAIN: domain: 'a b' is not a host name or an address\n"
+         "SIPWARD_BACKENDS: backends[1]: '' is not udp:, tcp: or auto:\n"
+         "SIPWARD_BACKENDS: backends[2]: 'upd:10.0.0.6' is not udp:, tcp: or auto:\n"
+         "SIPWARD_ADMIN: admin.listen: '9090' is not ADDRESS:PORT\n"
+         "SIPWARD_LOG_LEVEL: log_level: 'loud' is not one of error, warning, info, debug\n"
+         "FILE:8: workers: 'many' is not a whole number\n"                                                                                     },
         {{{"SIPWARD_CERTIFICATE_CHAIN", "/no/such/file"}},
          "domain: a.example\nlisten: [tls: 1]\nbackends: [udp:10.0.0.5]\n",                    "SIPWARD_CERTIFICATE_CHAIN: certificate.key: is missing: the name of a PEM file; or set "
          "the environment variable SIPWARD_CERTIFICATE_KEY\n"
-         "SIPWARD_CERTIFICATE_CHAIN: certificate.chain: '/no/such/file' is wrong: a file that "
-         "can\n"                                                       },
+         "SIPWARD_CERTIFICATE_CHAIN: certificate.chain: '/no/such/file' is not a file that "
+         "can\n"                                                    },
         {{{"SIPWARD_CERTIFICATE_KEY", "key.pem"}},
-         "domain: a.example\nlisten: [tls: 1]\nbackends: [udp:10.0.0.5]\ncertificate: none\n", "FILE:4: certificate: 'none' is wrong: a mapping\n"},
+         "domain: a.example\nlisten: [tls: 1]\nbackends: [udp:10.0.0.5]\ncertificate: none\n", "FILE:4: certificate: 'none' is not a mapping\n"},
         {{{"SIPWARD_BACKEND", "udp:10.0.0.5"}, {"SIPWARD_DOMAIN", "\xff.example"}},
          "listen: [tcp: 5060]\nusers: [{name: a, password: b}]\n",                             "SIPWARD_DOMAIN: its value is no text in UTF-8\n"
          "SIPWARD_BACKEND: no such variable; did you mean SIPWARD_BACKENDS?\n"
          "FILE:1: domain: is missing: a host name or an address; or set the environment variable "
-         "SIPWARD_DOMAIN\n"                                                     },
+         "SIPWARD_DOMAIN\n"                                                  },
         {{{"SIPWARD_PORT", "tcp://10.0.0.1:5061"}, {"SIPWARD_SERVICE_HOST", "10.0.0.1"}},
          "listen: [tcp: 5060]\n",                                                              "FILE:1: domain: is missing: a host name\n"
          "FILE:1: backends: is missing: a list such as [udp:10.0.0.5:5060]; or `users`, for "
          "sipward's own "
-         "registrar; or set the environment variable SIPWARD_BACKENDS\n"                                         },
+         "registrar; or set the environment variable SIPWARD_BACKENDS\n"                                      },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(mistakes); i++) {
@@ -1382,7 +1382,7 @@ static void the_sample_is_the_smallest_configuration(void **state)
     free(small_prints);
 }
 
-/* With everything in it, only `users` beside `backends` is wrong: no key is unknown, no example
+/* With everything in it, only `users` beside `backends` is not no key is unknown, no example
  * bad. Without `backends` it loads, and the lists of headers are those of a file without them. */
 static void all_of_the_sample_is_right(void **state)
 {
@@ -1391,7 +1391,7 @@ static void all_of_the_sample_is_right(void **state)
 
     (void)state;
     assert_int_equal(load_bytes(text, strlen(text), &conf, &errors), -EINVAL);
-    assert_non_null(strstr(errors, ": users: '[...]' is wrong: not there beside `backends`"));
+    assert_non_null(strstr(errors, ": users: '[...]' is wrong: there are `backends` as well"));
     assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
     free(errors);
 

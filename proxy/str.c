@@ -29,10 +29,12 @@ int str_to_uint(struct str s, uint64_t max, uint64_t *out)
         if (s.p[i] < '0' || s.p[i] > '9')
             return -EINVAL;
         uint64_t digit = (uint64_t)(s.p[i] - '0');
-        if (n > max / 10 || n * 10 > max - digit)
+        if (n > UINT64_MAX / 10 || n * 10 > UINT64_MAX - digit)
             return -EINVAL;
         n = n * 10 + digit;
     }
+    if (n > max)
+        return -EINVAL;
     *out = n;
     return 0;
 }

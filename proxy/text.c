@@ -19,25 +19,42 @@ bool text_is_token(struct str s)
     return s.len > 0;
 }
 
-/* Sixteen bytes at a time: every header line of every message comes through here. */
+static struct str part(struct str s, size_t from, size_t to)
+{
+    return (struct str){s.p + from, to - from};
+}
+
+static bool controls(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (((unsigned char)s.p[i] < 0x20 && s.p[i] != '\t') || s.p[i] == 0x7f)
+            return true;
+    return false;
+}
+
+/* The highest bit of one of these eight bytes: it is below 0x20, or 0x7f, or no ASCII. */
+static uint64_t suspicious(const char *p)
+{
+    const uint64_t ones = 0x0101010101010101U;
+    uint64_t word;
+
+    memcpy(&word, p, sizeof(word));
+    return (word - 0x20 * ones) | ((word ^ (0x7f * ones)) - ones);
+}
+
+/* Eight bytes at a time, the last ones perhaps twice, and one by one only where a tab or umlaut or
+ * worse is among them: every header line of every message comes through here. */
 bool text_has_control(struct str s)
 {
-    typedef uint8_t bytes __attribute__((vector_size(16)));
-    bytes found = {0}, at;
-    uint64_t halves[2];
+    const uint64_t tops = 0x8080808080808080U;
+    uint64_t found;
 
-    for (; s.len; s.p += sizeof(at), s.len -= sizeof(at)) {
-        if (s.len < sizeof(at)) {
-            memset(&at, ' ', sizeof(at));
-            memcpy(&at, s.p, s.len);
-            s.len = sizeof(at);
-        } else {
-            memcpy(&at, s.p, sizeof(at));
-        }
-        found |= (bytes)(((at < 0x20) & (at != '\t')) | (at == 0x7f));
-    }
-    memcpy(halves, &found, sizeof(halves));
-    return halves[0] | halves[1];
+    if (s.len < sizeof(found))
+        return controls(s);
+    found = suspicious(s.p + s.len - sizeof(found));
+    for (size_t i = 0; i + sizeof(found) < s.len; i += sizeof(found))
+        found |= suspicious(s.p + i);
+    return found & tops && controls(s);
 }
 
 bool text_has_any(struct str s, const char *set)
@@ -59,11 +76,6 @@ struct str text_scheme(struct str uri)
             break;
     }
     return (struct str){NULL, 0};
-}
-
-static struct str part(struct str s, size_t from, size_t to)
-{
-    return (struct str){s.p + from, to - from};
 }
 
 /* Index after the quoted string that begins at `at`; 0: it is not closed. */
@@ -173,6 +185,9 @@ bool text_host_port_cut(struct str text, struct str *host, int *port)
         if (!i)
             return false;
     }
+    *port = 0;
+    if (i == text.len)
+        return true;
     text = str_trim(part(text, i, text.len));
     if (text.len &&
         (text.p[0] != ':' || str_to_uint(str_trim(part(text, 1, text.len)), UINT16_MAX, &number) ||
@@ -182,33 +197,36 @@ bool text_host_port_cut(struct str text, struct str *host, int *port)
     return true;
 }
 
+static bool is_sip(struct str scheme)
+{
+    return (scheme.len == 3 || (scheme.len == 4 && (scheme.p[3] | 0x20) == 's')) &&
+           (scheme.p[0] | 0x20) == 's' && (scheme.p[1] | 0x20) == 'i' &&
+           (scheme.p[2] | 0x20) == 'p';
+}
+
 bool text_uri_cut(struct str uri, struct text_uri *out)
 {
-    struct str scheme = text_scheme(uri), rest;
     static const bool stops[256] = {[';'] = true, ['?'] = true};
-    struct text_uri cut = {.scheme = scheme};
+    struct str rest;
     const char *at;
     size_t end;
 
-    if (!scheme.p)
+    *out = (struct text_uri){.scheme = text_scheme(uri)};
+    if (!out->scheme.p)
         return false;
-    rest = part(uri, scheme.len + 1, uri.len);
-    *out = cut;
-    if (!str_eq_nocase(scheme, STR("sip")) && !str_eq_nocase(scheme, STR("sips")))
+    rest = part(uri, out->scheme.len + 1, uri.len);
+    if (!is_sip(out->scheme))
         return rest.len > 0;
     at = rest.len ? memchr(rest.p, '@', rest.len) : NULL;
     if (at) {
-        cut.user = part(rest, 0, (size_t)(at - rest.p));
-        rest = part(rest, cut.user.len + 1, rest.len);
+        out->user = part(rest, 0, (size_t)(at - rest.p));
+        rest = part(rest, out->user.len + 1, rest.len);
     }
     end = text_find(rest, 0, stops);
-    cut.rest = part(rest, end, rest.len);
-    if ((cut.user.len && cut.user.p[0] == ':') ||
-        (at && rest.len && memchr(rest.p, '@', rest.len)) ||
-        !text_host_port_cut(part(rest, 0, end), &cut.host, &cut.port))
-        return false;
-    *out = cut;
-    return true;
+    out->rest = part(rest, end, rest.len);
+    return !(out->user.len && out->user.p[0] == ':') &&
+           !(at && rest.len && memchr(rest.p, '@', rest.len)) &&
+           text_host_port_cut(part(rest, 0, end), &out->host, &out->port);
 }
 
 /* A display name is a quoted string or tokens (RFC 3261 25.1). Other words are clear as well, and

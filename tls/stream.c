@@ -483,8 +483,9 @@ void streams_close(struct streams *streams)
 {
     streams->closing = true;
     for (struct stream *stream = streams->all; stream; stream = stream->next)
-        stream_end(stream, CAUSE_STOPPING, NULL,
-                   stream->state <= STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
+        if (!stream->ending)
+            stream_end(stream, CAUSE_STOPPING, NULL,
+                       stream->state <= STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
 }
 
 const struct stream_counters *streams_counters(const struct streams *streams)

@@ -16,7 +16,8 @@ void streams_drain_look(struct streams *streams)
     uint64_t passed = uv_now(streams->options.loop) - streams->drain_since;
 
     for (struct stream *stream = streams->all; stream; stream = stream->next)
-        if (stream->leaves_ms <= passed && !(stream->flow && flow_is_busy(stream->flow)))
+        if (!stream->ending && stream->leaves_ms <= passed &&
+            !(stream->flow && flow_is_busy(stream->flow)))
             stream_end(stream, CAUSE_DRAINING, NULL,
                        stream->state <= STREAM_HANDSHAKE ? END_AT_ONCE : END_PROPERLY);
 }

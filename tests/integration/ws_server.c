@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -359,6 +360,7 @@ int main(int argc, char **argv)
     int before, arg = 1;
 
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    (void)signal(SIGPIPE, SIG_IGN); /* as main.c does */
     if (argc > 2 && !strchr(argv[1], '=')) {
         load_certificates(argv[1], argv[2]);
         arg = 3;

@@ -386,6 +386,7 @@ int certificates_load(const struct certificates_options *options, struct certifi
         one = pair_load(&loading, files, &pems->pairs[i], certificates, &certificates->pairs[i]);
         err = err ? err : one; /* go on: all mistakes at once */
     }
+    ERR_clear_error(); /* channel.c counts on that */
     if (err) {
         certificates_unref(&certificates);
         return err;

@@ -2,6 +2,9 @@
  * answers pings and closes; messages go on to proxy/ (F4). What goes out has a header of two to ten
  * bytes, written here.
  *
+ * A message that is one frame, and all there, is what nearly all are: it is unmasked where it lies
+ * and goes on from there, without wslay and a copy.
+ *
  * wslay is made to gather nothing of a message itself: it would take memory for what is announced,
  * and some for each fragment. Its own 4.7 kB are held by a connection only while a frame or message
  * is not complete; in between the decoder is in the state of a new one and serves the next. */
@@ -9,6 +12,7 @@
 #include <stdlib.h>
 
 #include "ws/internal.h"
+#include "ws/utf8.h"
 
 enum {
     FEED_SIZE = 4096, /* bytes at a time: so no more pongs than those of that many can wait */
@@ -83,21 +87,26 @@ static void message_free(struct ws_conn *conn)
     conn->ws->message.len = 0;
 }
 
+static void deliver(struct ws_conn *conn, char *bytes, size_t len)
+{
+    int err;
+
+    if (!len)
+        return;
+    conn->had_message = true;
+    err = proxy_receive_message(stream_flow(conn->stream), bytes, len, stream_now(conn->stream));
+    if (err == -EMSGSIZE)
+        conn_close(conn, CLOSE_TOO_LARGE, CAUSE_MESSAGE_TOO_LARGE, NULL);
+    else if (err)
+        conn_close(conn, CLOSE_POLICY_VIOLATION, CAUSE_NOT_SIP, NULL);
+}
+
 static void message_deliver(struct ws_conn *conn)
 {
     struct gathered *message = message_of(conn);
-    int err;
 
-    if (!message->len)
-        return;
-    conn->had_message = true;
-    err = proxy_receive_message(stream_flow(conn->stream), message->base, message->len,
-                                stream_now(conn->stream));
-    if (err == -EMSGSIZE)
-        fail(conn, CLOSE_TOO_LARGE, CAUSE_MESSAGE_TOO_LARGE);
-    else if (err)
-        fail(conn, CLOSE_POLICY_VIOLATION, CAUSE_NOT_SIP);
-    else if (stream_ending(conn->stream))
+    deliver(conn, message->base, message->len);
+    if (stream_ending(conn->stream))
         wslay_event_shutdown_read(conn->decoder);
 }
 
@@ -316,12 +325,9 @@ static void frames_feed(struct ws_conn *conn, struct str bytes)
         answers_send(conn);
 }
 
-void frames_receive(struct ws_conn *conn, struct str bytes)
+/* All that comes behind a frame that is not whole, or no plain message. */
+static void decode(struct ws_conn *conn, struct str bytes)
 {
-    uint64_t now = stream_now(conn->stream);
-
-    conn->received = now;
-    conn->ping_waits_pong = false;
     if (decoder_take(conn)) {
         conn_close(conn, CLOSE_INTERNAL_ERROR, CAUSE_NO_MEMORY, NULL);
         return;
@@ -334,6 +340,67 @@ void frames_receive(struct ws_conn *conn, struct str bytes)
     }
     if (!stream_ending(conn->stream) && message_keep(conn))
         conn_close(conn, CLOSE_INTERNAL_ERROR, CAUSE_NO_MEMORY, NULL);
+    if (!stream_ending(conn->stream))
+        decoder_give_back(conn);
+}
+
+/* RFC 6455 5.3 */
+static void unmask(char *bytes, size_t len, const char mask[MASK_SIZE])
+{
+    uint64_t eight, masks;
+    size_t i = 0;
+
+    memcpy(&masks, mask, MASK_SIZE);
+    memcpy((char *)&masks + MASK_SIZE, mask, MASK_SIZE);
+    for (; len - i >= sizeof(eight); i += sizeof(eight)) {
+        memcpy(&eight, bytes + i, sizeof(eight));
+        eight ^= masks;
+        memcpy(bytes + i, &eight, sizeof(eight));
+    }
+    for (; i < len; i++)
+        bytes[i] = (char)(bytes[i] ^ mask[i % MASK_SIZE]);
+}
+
+/* Take one text or binary message that is one frame, all there, and no longer than it may be.
+ * Returns its size, or 0: it is something else. */
+static size_t frame_whole(struct ws_conn *conn, char *bytes, size_t len)
+{
+    const uint8_t *header = (const uint8_t *)bytes;
+    size_t payload, size = 2 + MASK_SIZE;
+
+    if (len < 4 || (header[0] != (0x80 | OPCODE_TEXT) && header[0] != (0x80 | OPCODE_BINARY)) ||
+        header[1] < 0x80 || header[1] == 0xFF) /* not masked, or a length of eight bytes */
+        return 0;
+    payload = header[1] & 0x7F;
+    if (payload > LENGTH_7) {
+        payload = (size_t)(header[2] << 8 | header[3]);
+        size += 2;
+    }
+    if (header_size(payload) + MASK_SIZE != size || len < size || len - size < payload ||
+        payload > stream_conf(conn->stream)->limits.message_size)
+        return 0;
+    unmask(bytes + size, payload, bytes + size - MASK_SIZE);
+    if (header[0] == (0x80 | OPCODE_TEXT) && !utf8_valid((struct str){bytes + size, payload}))
+        conn_close(conn, CLOSE_INVALID_PAYLOAD, CAUSE_WEBSOCKET, "text that is not UTF-8");
+    else
+        deliver(conn, bytes + size, payload);
+    return size + payload;
+}
+
+void frames_receive(struct ws_conn *conn, char *bytes, size_t len)
+{
+    uint64_t now = stream_now(conn->stream);
+    size_t taken = frames_clean(conn) ? 1 : 0;
+
+    conn->received = now;
+    conn->ping_waits_pong = false;
+    while (taken && len && !stream_ending(conn->stream)) {
+        taken = frame_whole(conn, bytes, len);
+        bytes += taken;
+        len -= taken;
+    }
+    if (len && !stream_ending(conn->stream))
+        decode(conn, (struct str){bytes, len});
     if (stream_ending(conn->stream)) {
         frames_free(conn);
         return;
@@ -342,7 +409,6 @@ void frames_receive(struct ws_conn *conn, struct str bytes)
         conn->begun = 0;
     else if (!conn->begun)
         conn->begun = now ? now : 1;
-    decoder_give_back(conn);
 }
 
 void frames_free(struct ws_conn *conn)

@@ -65,9 +65,9 @@ int gathered_room(struct gathered *bytes, size_t len); /* for `len` more. -ENOME
 void gathered_add(struct gathered *bytes, const void *more, size_t len); /* after _room() */
 
 /* frames.c */
-/* Bytes after the upgrade, all of them: pings are answered, messages delivered, what is wrong is
- * closed (F4, F8). */
-void frames_receive(struct ws_conn *conn, struct str bytes);
+/* Bytes after the upgrade, all of them, which it may change: pings are answered, messages
+ * delivered, what is wrong is closed (F4, F8). */
+void frames_receive(struct ws_conn *conn, char *bytes, size_t len);
 bool frames_clean(const struct ws_conn *conn); /* nothing has begun and is not complete */
 void frames_free(struct ws_conn *conn);
 int frame_send(struct ws_conn *conn, enum opcode opcode, struct str payload); /* stream_send()'s */

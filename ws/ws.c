@@ -243,7 +243,7 @@ static ssize_t ws_receive(void *context, char *bytes, size_t len)
             return (ssize_t)taken;
     }
     if (taken < len && !stream_ending(conn->stream))
-        frames_receive(conn, (struct str){bytes + taken, len - taken});
+        frames_receive(conn, bytes + taken, len - taken);
     return (ssize_t)len;
 }
 

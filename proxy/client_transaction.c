@@ -422,10 +422,11 @@ static int request_keep(struct client_transaction *client, struct str request)
 
 static void via_says_udp(struct client_transaction *client)
 {
+    static const char udp[] = {'U', 'D', 'P'};
     char *via = memmem(client->request.p, client->request.head, first_via.p, first_via.len);
 
     if (via)
-        memcpy(via + first_via.len, "UDP", strlen("UDP"));
+        memcpy(via + first_via.len, udp, sizeof(udp));
 }
 
 /* RFC 3261 18.1.1: TCP was for its size, and there is none (T7). 0, or -EPIPE. */

@@ -31,7 +31,7 @@ struct wanted {
 static struct wanted wanted_read(const char *text)
 {
     struct str name = str_of(text);
-    const char *semicolon = memchr(name.p, ';', name.len);
+    const char *semicolon = strchr(text, ';');
     struct wanted wanted = {0};
 
     if (semicolon) {

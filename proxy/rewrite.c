@@ -131,12 +131,12 @@ static uint64_t loop_hash(const struct proxy *proxy, const struct sip_msg *reque
  * is full. */
 static struct str access_host(struct proxy *proxy, const struct flow *flow)
 {
-    struct str host = str_of(flow->host ? flow->host : proxy->conf->domain);
-    bool six = memchr(host.p, ':', host.len);
+    const char *host = flow->host ? flow->host : proxy->conf->domain;
+    bool six = strchr(host, ':');
     char digits[NUMBER_SIZE];
 
-    return ARENA_JOIN(&proxy->arena, six ? STR("[") : STR(""), host, six ? STR("]:") : STR(":"),
-                      number_text(digits, flow->port));
+    return ARENA_JOIN(&proxy->arena, six ? STR("[") : STR(""), str_of(host),
+                      six ? STR("]:") : STR(":"), number_text(digits, flow->port));
 }
 
 enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
@@ -163,16 +163,18 @@ enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct
 /* A Via of ours with the same loop part: the request was here before (M3). */
 static bool is_loop(struct proxy *proxy, const struct sip_msg *request, const struct hop *from)
 {
+    struct str branch = request->top_branch; /* then of the Vias below */
     char mine[LOOP_LEN] = {0};
-    struct str branch;
 
     if (!from->flow && from->core.kind == CORE_SELF)
         return false; /* it comes unchanged on purpose, and goes on to a client */
-    for (int i = -1; (i = sip_find(request, HEADER_VIA, (unsigned)(i + 1))) >= 0;) {
+    for (int top = sip_find(request, HEADER_VIA, 0), i = top; i >= 0;
+         i = sip_find(request, HEADER_VIA, (unsigned)(i + 1))) {
         struct str value = request->headers[i].value;
-        const char *params = memchr(value.p, ';', value.len);
-        if (!params || !sip_param((struct str){params, value.len - (size_t)(params - value.p)},
-                                  STR("branch"), &branch))
+        const char *params = i == top ? NULL : memchr(value.p, ';', value.len);
+        if (i != top &&
+            (!params || !sip_param((struct str){params, value.len - (size_t)(params - value.p)},
+                                   STR("branch"), &branch)))
             continue;
         if (branch.len != LOOP_AT + LOOP_LEN || branch.p[LOOP_AT - 1] != '.' ||
             memcmp(branch.p, "z9hG4bK", 7) != 0)

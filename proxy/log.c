@@ -141,12 +141,12 @@ static size_t add_char(struct line *line, struct str s, bool quoted)
     return len;
 }
 
-/* Bytes at its start that go out as they are, in every form of a line. */
-static size_t harmless(struct str s)
+/* Bytes at its start that go out as they are, in every form of a line; no more than `max`. */
+static size_t harmless(struct str s, size_t max)
 {
     size_t len = 0;
 
-    while (len < s.len && s.p[len] >= ' ' && s.p[len] < 0x7f && !special(s.p[len]))
+    while (len < s.len && len < max && s.p[len] >= ' ' && s.p[len] < 0x7f && !special(s.p[len]))
         len++;
     return len;
 }
@@ -154,9 +154,9 @@ static size_t harmless(struct str s)
 static void add_text(struct line *line, struct str s, bool quoted)
 {
     while (s.len && !line->cut) {
-        size_t len = harmless(s), room = line->max - RESERVE - line->len;
+        size_t len = harmless(s, line->max - RESERVE - line->len);
 
-        if (len > 1 && len <= room) /* what doesn't fit is cut behind its last character */
+        if (len > 1) /* what doesn't fit is cut behind its last character */
             add(line, (struct str){s.p, len});
         else
             len = add_char(line, s, quoted);

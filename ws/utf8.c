@@ -31,27 +31,32 @@ static size_t character(const unsigned char *p, size_t left)
     return len;
 }
 
+/* Where the first byte beyond ASCII may be: SIP is ASCII nearly everywhere. */
+static size_t ascii(const unsigned char *p, size_t i, size_t len)
+{
+    uint64_t four[4];
+
+    for (; len - i >= sizeof(four); i += sizeof(four)) {
+        memcpy(four, p + i, sizeof(four));
+        if ((four[0] | four[1] | four[2] | four[3]) & 0x8080808080808080)
+            break;
+    }
+    while (i < len && p[i] < 0x80)
+        i++;
+    return i;
+}
+
 bool utf8_valid(struct str bytes)
 {
     const unsigned char *p = (const unsigned char *)bytes.p;
-    size_t i = 0;
+    size_t i = ascii(p, 0, bytes.len);
 
     while (i < bytes.len) {
-        uint64_t eight;
-        size_t len;
+        size_t len = character(p + i, bytes.len - i);
 
-        /* SIP is ASCII nearly everywhere: eight bytes at a time */
-        if (bytes.len - i >= sizeof(eight)) {
-            memcpy(&eight, p + i, sizeof(eight));
-            if (!(eight & 0x8080808080808080)) {
-                i += sizeof(eight);
-                continue;
-            }
-        }
-        len = p[i] < 0x80 ? 1 : character(p + i, bytes.len - i);
         if (!len)
             return false;
-        i += len;
+        i = ascii(p, i + len, bytes.len);
     }
     return true;
 }

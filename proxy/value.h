@@ -1,4 +1,5 @@
-/* Header values, read by libosip2's parsers, only when a rule needs them.
+/* Header values in pieces, only when a rule needs them; what is not plain is read by libosip2's
+ * parsers as well, which must agree.
  *
  * Ownership: results borrow from the arena.
  * Threads:   libosip2's allocators are ours, in all of the program; each thread has its own pool.

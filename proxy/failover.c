@@ -120,7 +120,7 @@ static void log_moved(const struct forward *forward, const struct core_addr *bef
 
     core_addr_text(before, from);
     core_addr_text(&forward->to.core, to);
-    log_event(LOG_INFO, "request moved", LOG_TEXT("flow", str_of(flow ? flow->name : "-")),
+    log_event(LOG_INFO, "request moved", LOG_TEXT("flow", str_of(flow ? flow->name : "core")),
               LOG_TEXT("call-id", str_of(forward->call_id)), LOG_TEXT("from", str_of(from)),
               LOG_TEXT("to", str_of(to)), LOG_TEXT("reason", str_of(reason)));
 }

@@ -79,6 +79,11 @@ static int flow_sign(struct flow *flow)
     return 0;
 }
 
+void flow_name_print(const struct proxy *proxy, uint64_t number, char name[FLOW_NAME_SIZE])
+{
+    snprintf(name, FLOW_NAME_SIZE, "%u.%" PRIu64, proxy->options.worker, number);
+}
+
 static int flow_name_it(struct flow *flow, const struct flow_options *options)
 {
     struct proxy *proxy = flow->proxy;
@@ -87,7 +92,7 @@ static int flow_name_it(struct flow *flow, const struct flow_options *options)
 
     if (flow_sign(flow))
         return -ENOMEM;
-    snprintf(flow->name, sizeof(flow->name), "%u.%" PRIu64, proxy->options.worker, options->number);
+    flow_name_print(proxy, options->number, flow->name);
     flow->peer_port = address_print(options->peer, peer, sizeof(peer));
     snprintf(flow->peer, sizeof(flow->peer), six ? "[%s]:%u" : "%s:%u", peer, flow->peer_port);
     flow->peer_address = (struct str){flow->peer + six, strlen(peer)};
@@ -135,7 +140,7 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
     proxy->counters.flows_opened++;
     log_event(LOG_INFO, "flow opened", LOG_TEXT("flow", str_of(flow->name)),
               LOG_TEXT("peer", str_of(flow->peer)),
-              LOG_TEXT("transport", str_of(flow->transport->via)),
+              LOG_TEXT("transport", str_of(flow->transport->name)),
               LOG_TEXT("host", str_of(flow->host ? flow->host : proxy->conf->domain)),
               options->client ? LOG_TEXT("client", str_of(options->client))
                               : (struct log_field){.kind = LOG_FIELD_END});
@@ -165,14 +170,17 @@ void flow_keepalives_agreed(struct flow *flow, unsigned seconds, uint64_t now)
 
 void flow_close(struct flow *flow, const char *reason, uint64_t now)
 {
+    const struct registered *last = registered_next(flow->registered_aors, now);
     struct proxy *proxy = flow->proxy;
 
     timer_stop(proxy->options.timers, &flow->silence);
     forwards_flow_closed(proxy, flow, now);
     dialogs_flow_closed(flow);
-    registered_clear(&flow->registered_aors);
     log_event(LOG_INFO, "flow closed", LOG_TEXT("flow", str_of(flow->name)),
-              LOG_TEXT("peer", str_of(flow->peer)), LOG_TEXT("reason", str_of(reason)));
+              LOG_TEXT("peer", str_of(flow->peer)), LOG_TEXT("reason", str_of(reason)),
+              last ? LOG_TEXT("aor", str_of(last->aor))
+                   : (struct log_field){.kind = LOG_FIELD_END});
+    registered_clear(&flow->registered_aors);
     if (flow->registered && proxy->options.flow_gone)
         proxy->options.flow_gone(proxy->options.context, str_of(flow->token));
     slot_give(proxy, flow->slot);
@@ -245,7 +253,7 @@ void flow_facts(const struct flow *flow, struct flow_facts *out)
     uint64_t silence_ms = flow->silence_max_ms;
 
     *out = (struct flow_facts){
-        .transport = flow->transport->via,
+        .transport = flow->transport->name,
         .host = flow->host,
         .messages_in = flow->messages_in,
         .messages_out = flow->messages_out,

@@ -21,6 +21,7 @@ enum { FLOW_NAME_SIZE = 25 }; /* "255.18446744073709551615" */
 
 /* One for each kind of connection. */
 struct flow_transport {
+    const char *name;      /* as the configuration spells it, logs and metrics: "tls", "wss" */
     const char *via;       /* as Via spells it: "TLS", "TCP", "WSS", "WS" (RFC 7118 5.2.1) */
     const char *uri;       /* as a URI's transport parameter spells it: "tls", "tcp", "ws" */
     uint16_t default_port; /* of a URI with that transport */
@@ -49,14 +50,16 @@ int flow_open(struct proxy *proxy, const struct flow_options *options, uint64_t 
  * for it is answered 430. `reason` for the log and the metrics: "closed by client". */
 void flow_close(struct flow *flow, const char *reason, uint64_t now);
 
-const char *flow_name(const struct flow *flow); /* "2.17": worker and number */
+/* Worker and number of a connection, "2.17", flow or not. */
+void flow_name_print(const struct proxy *proxy, uint64_t number, char name[FLOW_NAME_SIZE]);
+const char *flow_name(const struct flow *flow); /* that of its connection */
 unsigned flow_dialogs(const struct flow *flow); /* calls that are answered */
 /* It has a call, or a request from or to it waits for its final response. */
 bool flow_is_busy(const struct flow *flow);
 
 /* What is known of it, for people who ask. */
 struct flow_facts {
-    const char *transport; /* as Via spells it; static */
+    const char *transport; /* as in flow_transport's name; static */
     const char *host;      /* as in flow_options; NULL: conf->domain */
     uint64_t messages_in, messages_out;
     uint64_t answered_at;  /* when the last final response went to it; 0: none yet */

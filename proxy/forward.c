@@ -134,8 +134,9 @@ void forward_answer(struct forward *forward, enum refusal refusal, uint64_t now)
     if (!forward->server)
         return;
     status = refusal_count(forward->proxy, refusal);
-    log_event(LOG_INFO, "request answered", LOG_TEXT("flow", str_of(flow ? flow->name : "-")),
-              LOG_TEXT("call-id", str_of(forward->call_id)), LOG_NUMBER("status", status),
+    log_event(LOG_INFO, "request answered", LOG_TEXT("flow", str_of(flow ? flow->name : "core")),
+              LOG_TEXT("method", str_of(sip_method_name(forward->method))),
+              LOG_NUMBER("status", status), LOG_TEXT("call-id", str_of(forward->call_id)),
               LOG_TEXT("reason", str_of(row->reason)), LOG_TEXT("rule", str_of(row->rule)));
     flow_answered(forward->from.flow, forward->method, status, now);
     server_transaction_reply(forward->server, status, row->reason, refusal_headers(status, STR("")),
@@ -489,7 +490,7 @@ static void log_final(const struct forward *forward, const struct sip_msg *respo
                  (response->status >= 400 && response->status != 401 && response->status != 407);
 
     log_event(worth ? LOG_INFO : LOG_DEBUG, "request forwarded",
-              LOG_TEXT("flow", str_of(flow ? flow->name : "-")),
+              LOG_TEXT("flow", str_of(flow ? flow->name : "core")),
               LOG_TEXT("method", response->method_name), LOG_NUMBER("status", response->status),
               LOG_TEXT("call-id", response->call_id), LOG_TEXT("reason", response->reason));
 }

@@ -56,7 +56,7 @@ static void state_set(struct resolve_name *name, const struct resolve_walk *walk
         log_event(LOG_WARNING, "the DNS has no address for a backend's name",
                   LOG_TEXT("name", str_of(name->host)),
                   LOG_NUMBER("addresses", name->result ? name->result->count : 0),
-                  LOG_NUMBER("kept_s", name->resolver->options.gone_keep_ms / 1000));
+                  LOG_NUMBER("kept-seconds", name->resolver->options.gone_keep_ms / 1000));
         break;
     default:
         if (before != STATE_NEW)

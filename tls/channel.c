@@ -187,6 +187,11 @@ bool channel_begun(const struct channel *channel)
     return !SSL_in_before(channel->ssl);
 }
 
+bool channel_silent(const struct channel *channel)
+{
+    return channel->ssl && SSL_get_state(channel->ssl) == TLS_ST_BEFORE;
+}
+
 ssize_t channel_read(struct channel *channel, char *bytes, size_t size)
 {
     size_t len = 0;

@@ -30,8 +30,9 @@ struct channel {
 void channel_open_plain(struct channel *channel, int fd);
 /* -ENOMEM: fd is open. */
 int channel_open_tls(struct channel *channel, int fd, struct certificates *certificates);
-int channel_handshake(struct channel *channel);                          /* 0: done */
-bool channel_begun(const struct channel *channel);                       /* the handshake */
+int channel_handshake(struct channel *channel);     /* 0: done */
+bool channel_begun(const struct channel *channel);  /* the handshake */
+bool channel_silent(const struct channel *channel); /* no ClientHello has come by TLS */
 ssize_t channel_read(struct channel *channel, char *bytes, size_t size); /* 0: the peer's end */
 ssize_t channel_write(struct channel *channel, struct str bytes);        /* may be less than all */
 /* Bytes may have been taken from the socket that no event will tell about. */

@@ -16,7 +16,7 @@ struct facts {
     size_t size; /* of the block */
     uint64_t number;
     const char *state;     /* "open"; static, as all text that is not in text[] */
-    const char *transport; /* as Via spells it; NULL: it is, or was, no flow */
+    const char *transport; /* "tls", "wss", ...; NULL: it is, or was, no flow */
     enum conf_listener_kind kind;
     union conf_sockaddr peer, local, bound; /* bound: the listener's side of the socket */
     union conf_sockaddr sender; /* of a PROXY protocol header; family 0: there is none */

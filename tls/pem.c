@@ -38,7 +38,7 @@ void warning(const struct loading *loading, const char *what, const char *file, 
         return;
     if (more)
         log_event(LOG_WARNING, what, LOG_TEXT("file", str_of(file)),
-                  LOG_TEXT("value", str_of(more)));
+                  LOG_TEXT("until", str_of(more)));
     else
         log_event(LOG_WARNING, what, LOG_TEXT("file", str_of(file)));
 }

@@ -53,4 +53,5 @@ int stream_flow_open(struct stream *stream, const struct flow_transport *transpo
                      const char *host);
 struct flow *stream_flow(const struct stream *stream); /* NULL: none */
 bool stream_is_tls(const struct stream *stream);
+void stream_name(const struct stream *stream, char name[FLOW_NAME_SIZE]); /* for the log */
 void stream_peer(const struct stream *stream, char *text); /* SOCKET_TEXT bytes, for the log */

@@ -23,8 +23,8 @@ static void sip_end(void *conn, enum cause cause)
     stream_close(conn, cause, NULL);
 }
 
-static const struct flow_transport tls_transport = {"TLS", "tls", 5061, sip_send, sip_end};
-static const struct flow_transport tcp_transport = {"TCP", "tcp", 5060, sip_send, sip_end};
+static const struct flow_transport tls_transport = {"tls", "TLS", "tls", 5061, sip_send, sip_end};
+static const struct flow_transport tcp_transport = {"tcp", "TCP", "tcp", 5060, sip_send, sip_end};
 
 static int sip_open(void *context, struct stream *stream, void **out)
 {

@@ -96,6 +96,11 @@ bool stream_is_tls(const struct stream *stream)
     return stream->channel.ssl;
 }
 
+void stream_name(const struct stream *stream, char name[FLOW_NAME_SIZE])
+{
+    flow_name_print(stream->streams->options.proxy, stream->number, name);
+}
+
 void stream_peer(const struct stream *stream, char *text)
 {
     socket_text(&stream->peer.sa, text);

@@ -154,19 +154,30 @@ static void stream_gone(struct stream *stream)
     atomic_fetch_sub(options->connections, 1);
 }
 
-static void end_log(const struct stream *stream, const char *reason, enum ending how)
+/* A health check, or a scanner: it connected, and said nothing before it went. */
+static bool only_looked(const struct stream *stream, enum cause cause)
 {
-    char peer[SOCKET_TEXT];
+    return stream->unproxied ||
+           ((cause == CAUSE_HANDSHAKE_CLOSED || cause == CAUSE_HANDSHAKE_RESET) &&
+            channel_silent(&stream->channel));
+}
 
+static void end_log(const struct stream *stream, enum cause cause, const char *reason,
+                    enum ending how)
+{
+    char name[FLOW_NAME_SIZE], peer[SOCKET_TEXT];
+
+    stream_name(stream, name);
     socket_text(&stream->peer.sa, peer);
     if (stream->state == STREAM_PREFACE || stream->state == STREAM_HANDSHAKE)
-        log_event(stream->unproxied ? LOG_DEBUG : LOG_INFO,
+        log_event(only_looked(stream, cause) ? LOG_DEBUG : LOG_INFO,
                   stream->state == STREAM_PREFACE ? "PROXY protocol failed"
                                                   : "TLS handshake failed",
-                  LOG_TEXT("peer", str_of(peer)), LOG_TEXT("reason", str_of(reason)));
+                  LOG_TEXT("flow", str_of(name)), LOG_TEXT("peer", str_of(peer)),
+                  LOG_TEXT("reason", str_of(reason)));
     else if (how == END_RESET && stream->flow)
-        log_event(LOG_WARNING, "slow reader closed",
-                  LOG_TEXT("flow", str_of(flow_name(stream->flow))), LOG_TEXT("peer", str_of(peer)),
+        log_event(LOG_WARNING, "slow reader closed", LOG_TEXT("flow", str_of(name)),
+                  LOG_TEXT("peer", str_of(peer)),
                   LOG_NUMBER("queued", (int64_t)queue_bytes(&stream->queue).len));
 }
 
@@ -200,7 +211,7 @@ void stream_end(struct stream *stream, enum cause cause, const char *reason, enu
     if (stream->state >= STREAM_CLOSING)
         return;
     reason = reason ? reason : cause_row(cause)->words;
-    end_log(stream, reason, how);
+    end_log(stream, cause, reason, how);
     end_count(stream, cause);
     stream->ending = false;
     if (how == END_PROPERLY && stream->conn && stream->protocol->farewell)

@@ -21,7 +21,7 @@ static const char about[] = "This is a SIP over WebSocket server (RFC 7118).";
 /* Always nonzero. */
 static int refuse(struct ws_conn *conn, const char *status, const char *fields, const char *text)
 {
-    char answer[ANSWER_SIZE], peer[SOCKET_TEXT];
+    char answer[ANSWER_SIZE], name[FLOW_NAME_SIZE], peer[SOCKET_TEXT];
     int len = snprintf(answer, sizeof(answer),
                        "HTTP/1.1 %s\r\n"
                        "%s"
@@ -33,9 +33,11 @@ static int refuse(struct ws_conn *conn, const char *status, const char *fields, 
                        status, fields, strlen(text) + 1, text);
 
     (void)stream_send(conn->stream, (struct str){answer, (size_t)len});
+    stream_name(conn->stream, name);
     stream_peer(conn->stream, peer);
-    log_event(LOG_INFO, "upgrade refused", LOG_TEXT("peer", str_of(peer)),
-              LOG_TEXT("status", str_of(status)), LOG_TEXT("reason", str_of(text)));
+    log_event(LOG_INFO, "upgrade refused", LOG_TEXT("flow", str_of(name)),
+              LOG_TEXT("peer", str_of(peer)), LOG_TEXT("status", str_of(status)),
+              LOG_TEXT("reason", str_of(text)));
     stream_close(conn->stream, CAUSE_UPGRADE_REFUSED, text);
     return -EPROTO;
 }

@@ -67,9 +67,10 @@ static void transport_close(void *context, enum cause cause)
 }
 
 /* RFC 7118 5.2.1; a URI has transport=ws for both, and sips or the port tell them apart. */
-static const struct flow_transport transport_ws = {"WS", "ws", 80, transport_send, transport_close};
-static const struct flow_transport transport_wss = {"WSS", "ws", 443, transport_send,
-                                                    transport_close};
+static const struct flow_transport transport_ws = {"ws", "WS",           "ws",
+                                                   80,   transport_send, transport_close};
+static const struct flow_transport transport_wss = {"wss", "WSS",          "ws",
+                                                    443,   transport_send, transport_close};
 
 static void ws_farewell(void *context, const char *reason)
 {
@@ -144,10 +145,12 @@ static uint64_t ws_deadline(const void *context)
 
 static void upgrade_expire(struct ws_conn *conn)
 {
-    char peer[SOCKET_TEXT];
+    char name[FLOW_NAME_SIZE], peer[SOCKET_TEXT];
 
+    stream_name(conn->stream, name);
     stream_peer(conn->stream, peer);
-    log_event(LOG_INFO, "upgrade refused", LOG_TEXT("peer", str_of(peer)),
+    log_event(LOG_INFO, "upgrade refused", LOG_TEXT("flow", str_of(name)),
+              LOG_TEXT("peer", str_of(peer)),
               LOG_TEXT("reason", str_of(cause_row(CAUSE_UPGRADE_TIMEOUT)->words)));
     stream_close(conn->stream, CAUSE_UPGRADE_TIMEOUT, NULL);
 }

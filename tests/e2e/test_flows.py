@@ -128,7 +128,7 @@ def test_a_registered_client_is_shown_with_all_that_is_known(lab):
     flow = one(edge, peer=peer)
     assert re.fullmatch(r"[01]\.\d+", flow["id"])
     assert f"flow opened flow={flow['id']} peer={peer} " in edge.log()
-    assert (flow["peer"], flow["transport"]) == (peer, "TLS")
+    assert (flow["peer"], flow["transport"]) == (peer, "tls")
     assert flow["local"] == f"127.0.0.1:{edge.tls_port}"
     assert flow["listener"] == {"kind": "tls", "address": f"127.0.0.1:{edge.tls_port}"}
     assert flow["proxy"] is None and flow["closed"] is None
@@ -170,7 +170,7 @@ def test_a_browser_of_the_embedded_registrar_is_shown(lab, edge):
     bob = lab.client(edge, "bob", "wss")
     bob.register()
     flow = one(edge, peer=name_of(bob.socket))
-    assert (flow["transport"], flow["aors"]) == ("WSS", ["sip:bob@sip.test"])
+    assert (flow["transport"], flow["aors"]) == ("wss", ["sip:bob@sip.test"])
     assert flow["keepalive"]["kind"] == "websocket-ping"
     bob.register(expires=0)
     assert one(edge, peer=name_of(bob.socket))["aors"] == []

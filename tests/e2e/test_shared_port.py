@@ -86,7 +86,7 @@ def test_behind_haproxy(lab):  # R1, R3: the addresses are the client's, and the
     for kind in ("tls", "wss"):
         client = lab.registered(edge, pbx, kind, kind)
         peer = "%s:%d" % client.socket.getsockname()
-        edge.process.wait_output(rf"flow opened flow=\S+ peer={peer} .*{client.transport}")
+        edge.process.wait_output(rf"flow opened flow=\S+ peer={peer} .*transport={kind} ")
         invite = client.invite("sip:100@sip.test")
         client.send(invite)
         of_client, of_pbx = establish(client, invite, pbx)

@@ -311,10 +311,10 @@ void world_wait(struct world *world, uint64_t ms)
 /* ---- connections ---- */
 
 static const struct flow_transport TRANSPORTS[] = {
-    {"TLS", "tls", 5061, client_sends, client_closes},
-    {"WSS", "ws",  443,  client_sends, client_closes},
-    {"TCP", "tcp", 5060, client_sends, client_closes},
-    {"WS",  "ws",  80,   client_sends, client_closes},
+    {"tls", "TLS", "tls", 5061, client_sends, client_closes},
+    {"wss", "WSS", "ws",  443,  client_sends, client_closes},
+    {"tcp", "TCP", "tcp", 5060, client_sends, client_closes},
+    {"ws",  "WS",  "ws",  80,   client_sends, client_closes},
 };
 
 void client_open(struct client *client, unsigned kind)

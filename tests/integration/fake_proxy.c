@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -65,6 +66,12 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now)
     free(flow);
 }
 
+void flow_name_print(const struct proxy *proxy, uint64_t number, char name[FLOW_NAME_SIZE])
+{
+    (void)proxy;
+    (void)snprintf(name, FLOW_NAME_SIZE, "0.%" PRIu64, number);
+}
+
 const char *flow_name(const struct flow *flow)
 {
     (void)flow;
@@ -73,7 +80,7 @@ const char *flow_name(const struct flow *flow)
 
 void flow_facts(const struct flow *flow, struct flow_facts *out)
 {
-    *out = (struct flow_facts){.transport = flow->transport->via,
+    *out = (struct flow_facts){.transport = flow->transport->name,
                                .messages_in = flow->proxy->messages};
 }
 

@@ -117,7 +117,7 @@ TEST(connections_that_ended_are_remembered_and_no_more_than_so_many)
 
             assert_int_equal(facts->closed.cause, CAUSE_CLIENT_CLOSED);
             assert_string_equal(facts_text(facts, facts->reason), "closed by client");
-            assert_string_equal(facts->transport, "TCP");
+            assert_string_equal(facts->transport, "tcp");
             assert_int_equal(numbers[facts->number]++, 0);
             count++;
             free(slice.found[i]);

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -169,6 +170,12 @@ ssize_t proxy_receive_stream(struct flow *flow, char *bytes, size_t len, size_t 
     if (taken)
         answer(flow, (struct str){bytes, taken});
     return (ssize_t)taken;
+}
+
+void flow_name_print(const struct proxy *proxy, uint64_t number, char name[FLOW_NAME_SIZE])
+{
+    (void)proxy;
+    (void)snprintf(name, FLOW_NAME_SIZE, "0.%" PRIu64, number);
 }
 
 const char *flow_name(const struct flow *flow)

@@ -91,7 +91,7 @@ def test_a_websocket_port_demands_what_its_key_says(lab, clients, tmp_path, kind
     web = {"speak": handshake.upgrade}
     assert handshake.outcome(HOST, edge.wss_port, without, **web) == "served"
     assert handshake.outcome(HOST, port, with_one, **web) == "served"
-    logged(edge, r'flow opened .* transport=WSS .* client="CN=browser 7"$')
+    logged(edge, r'flow opened .* transport=wss .* client="CN=browser 7"$')
     session = handshake.session(HOST, port, with_one, speak=handshake.upgrade)
     assert handshake.outcome(HOST, port, with_one, session=session, **web) == "resumed"
     assert handshake.outcome(HOST, port, foreign, **web) == "TLSV1_ALERT_UNKNOWN_CA"
@@ -118,7 +118,7 @@ def test_a_name_can_not_forge_a_line_of_the_log(lab, edge, clients):  # X4
     identity = issue(clients, subject="", names=("x" * 600, "b.test"))
     assert handshake.outcome(HOST, edge.required, handshake.context(lab.ca, None, identity)) == "served"
     lines = edge.process.wait_output(r"flow opened .*client=.*", 10, 7)
-    one_field = r'flow opened flow=\d\.\d+ peer=\S+ transport=TLS host=\S+ client=("([^"\\]|\\.)*"|[^ "]+)'
+    one_field = r'flow opened flow=\d\.\d+ peer=\S+ transport=tls host=\S+ client=("([^"\\]|\\.)*"|[^ "]+)'
     for line in lines:
         assert re.fullmatch(one_field, line) and line.isprintable()
     assert "Zo\u00eb \u65e5\u672c" in lines[3] and len(lines[6]) < 400

@@ -25,7 +25,7 @@ def served(edge):
 
 def logged(edge, peer):
     """Why the handshake of a client failed."""
-    line = edge.process.wait_output(rf"TLS handshake failed peer={peer} reason=.*", 10)[0]
+    line = edge.process.wait_output(rf"TLS handshake failed flow=\S+ peer={peer} reason=.*", 10)[0]
     return re.search(r'reason="?([^"]*)', line)[1]
 
 

@@ -112,7 +112,7 @@ def test_a_client_that_does_not_know_the_ca_is_logged(edge, tmp_path):  # X4
     with handshake.Pipe(HOST, edge.tls_port, other) as pipe:
         with pytest.raises(ssl.SSLCertVerificationError):
             pipe.run(pipe.tls.do_handshake, pipe.socket.sendall)
-        says = "TLS handshake failed peer={} reason=.client does not know the certificate's CA"
+        says = r"TLS handshake failed flow=\S+ peer={} reason=.client does not know the certificate's CA"
         edge.process.wait_output(says.format(pipe.peer))
 
 

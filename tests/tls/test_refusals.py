@@ -26,7 +26,7 @@ def refused(edge, hello, alert, says, version=0x0301):
     """The hello gets this alert and this reason in the log; then another client is served."""
     answer = raw.ask(HOST, edge.tls_port, raw.records(hello, version))
     assert answer.text == alert
-    (line,) = edge.process.wait_output(f"TLS handshake failed peer={answer.peer} .*", 10)
+    (line,) = edge.process.wait_output(rf"TLS handshake failed flow=\S+ peer={answer.peer} .*", 10)
     assert says in line
     assert handshake.outcome(HOST, edge.tls_port, handshake.context(edge.ca)) == "served"
 

@@ -73,4 +73,4 @@ def test_a_session_keeps_the_name_that_it_began_with(edge, version):  # X4, R3: 
             assert handshake.ping(tls) and tls.session_reused == expected
             session = tls.session
             peer = "{}:{}".format(*tls.getsockname())
-        edge.process.wait_output(rf"flow opened .* peer={peer} transport=TLS host=localhost$")
+        edge.process.wait_output(rf"flow opened .* peer={peer} transport=tls host=localhost$")

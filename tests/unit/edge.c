@@ -86,9 +86,9 @@ static void client_close(void *conn, enum cause cause)
 }
 
 static const struct flow_transport TRANSPORTS[] = {
-    {"TLS", "tls", 5061, client_send, client_close},
-    {"WSS", "ws",  443,  client_send, client_close},
-    {"TCP", "tcp", 5060, client_send, client_close},
+    {"tls", "TLS", "tls", 5061, client_send, client_close},
+    {"wss", "WSS", "ws",  443,  client_send, client_close},
+    {"tcp", "TCP", "tcp", 5060, client_send, client_close},
 };
 
 static struct core_addr udp(const char *host, uint16_t port)

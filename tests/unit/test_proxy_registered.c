@@ -177,7 +177,7 @@ static void the_last_answer_and_the_messages_are_known(void **state)
     flow_facts(alice->flow, &facts);
     assert_int_equal(facts.status, 420);
     assert_string_equal(facts.method, "INVITE");
-    assert_string_equal(facts.transport, "TLS");
+    assert_string_equal(facts.transport, "tls");
 }
 
 int main(void)

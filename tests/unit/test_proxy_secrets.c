@@ -131,7 +131,7 @@ static void what_an_operator_needs_is_logged(void **state) /* X5 */
     static const char *const wanted[] = {
         "flow=2.1",
         "peer=192.0.2.7:50001",
-        "transport=WSS",
+        "transport=wss",
         "status=486",
         "call-id=call1",
         "method=BYE status=403",

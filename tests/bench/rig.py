@@ -214,8 +214,11 @@ def pss_bytes(pids):
 
 
 def certificate_make(folder):
-    """ECDSA P-256: (chain file, key file, both in one file)."""
-    chain, key, both = (pathlib.Path(folder) / n for n in ("chain.pem", "key.pem", "both.pem"))
+    """ECDSA P-256: (chain file, key file, both in one file). In a folder of their own: a server may watch
+    it, and be woken by its own log there."""
+    folder = pathlib.Path(folder) / "certificate"
+    folder.mkdir()
+    chain, key, both = (folder / n for n in ("chain.pem", "key.pem", "both.pem"))
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         + ["-days", "30", "-keyout", key, "-out", chain, "-subj", "/CN=bench.test"]

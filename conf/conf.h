@@ -206,8 +206,8 @@ struct conf {
     bool log_json;
 };
 
-/* Read and check a file, and the environment variables that win over it (README.md). 0: *out is
- * complete. -EINVAL: mistakes in it, each reported as one line on `errors`: "FILE:LINE: key:
+/* Read and check a file, and the environment variables that win over it (deploy/README.md). 0: *out
+ * is complete. -EINVAL: mistakes in it, each reported as one line on `errors`: "FILE:LINE: key:
  * 'value' is wrong: what would be right", or with a variable's name in the place of FILE:LINE.
  * -ENOENT, -EACCES, -EFBIG, ...: the file can't be read; reported too. -ENOMEM. */
 int conf_load(const char *path, FILE *errors, struct conf **out);

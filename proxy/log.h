@@ -15,7 +15,7 @@
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
 struct log_field {
-    const char *key; /* as README lists them: flow, call-id, peer, reason, status, ... */
+    const char *key; /* as deploy/README.md lists them: flow, call-id, peer, reason, status, ... */
     enum { LOG_FIELD_END, LOG_FIELD_STR, LOG_FIELD_INT } kind;
     struct str text;
     int64_t number;

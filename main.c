@@ -71,7 +71,7 @@ static int check_certificates(const struct conf *conf)
     if (!err)
         err = certificates_load(&options, &certificates);
     certificates_unref(&certificates);
-    pems_unref(&options.pems);
+    pems_free(&options.pems);
     return err ? EXIT_USAGE : EXIT_FINE;
 }
 

@@ -57,7 +57,7 @@ static void next_begin(struct reload *reload);
 static void state_release(struct state *state)
 {
     conf_unref(&state->conf);
-    pems_unref(&state->pems);
+    pems_free(&state->pems);
     certificates_unref(&state->certificates);
 }
 

@@ -231,7 +231,7 @@ static bool load_check(struct doctor *doctor)
     if (!err)
         err = certificates_load(&options, &certificates);
     certificates_unref(&certificates);
-    pems_unref(&options.pems);
+    pems_free(&options.pems);
     (void)fclose(options.errors);
     if (lines)
         findings_lines(doctor, "files", lines);

@@ -229,11 +229,6 @@ void flows_conf_changed(struct proxy *proxy, const struct conf *before)
     }
 }
 
-const char *flow_name(const struct flow *flow)
-{
-    return flow->name;
-}
-
 unsigned flow_dialogs(const struct flow *flow)
 {
     return flow->dialogs.count;

@@ -4,8 +4,8 @@
  * thread's OpenSSL library context, so: on the worker's own thread. TLS 1.2 and 1.3, forward
  * secrecy, no renegotiation, no compression; ticket keys shared by all workers.
  *
- * Ownership: tables and bytes are counted. A handshake under way holds its table (tls/channel.h);
- *            a finished one does not need it.
+ * Ownership: tables are counted. A handshake under way holds its table (tls/channel.h); a
+ *            finished one does not need it. Who read the bytes keeps them while tables are made.
  * Threads:   a table and its tickets are one worker's; the bytes are for any thread. */
 #pragma once
 
@@ -26,8 +26,7 @@ enum { TICKET_KEYS_SIZE = 80, CLIENT_NAME_SIZE = 256 };
 struct pems;
 
 int pems_read(const struct conf *conf, const struct pems **out); /* -ENOMEM */
-const struct pems *pems_ref(const struct pems *pems);
-void pems_unref(const struct pems **pems); /* *pems becomes NULL; a NULL *pems is fine */
+void pems_free(const struct pems **pems); /* *pems becomes NULL; a NULL *pems is fine */
 /* Were the same bytes read for as many pairs, in that order? Both may be NULL. */
 bool pems_eq(const struct pems *one, const struct pems *two);
 

@@ -2,7 +2,6 @@
  * the certificates of clients. */
 #pragma once
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -20,8 +19,7 @@ struct pem {
 };
 
 struct pems {
-    atomic_uint references; /* from 1 */
-    struct pem client_ca;   /* bytes NULL: the configuration has none */
+    struct pem client_ca; /* bytes NULL: the configuration has none */
     unsigned count;
     struct pem_pair {
         struct pem chain, key;

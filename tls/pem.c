@@ -119,7 +119,6 @@ int pems_read(const struct conf *conf, const struct pems **out)
 
     if (!pems)
         return -ENOMEM;
-    atomic_init(&pems->references, 1);
     if (conf->client_ca)
         err = pem_read(conf->client_ca, &pems->client_ca);
     for (unsigned i = 0; i < conf->certificate_count && !err; i++) {
@@ -129,24 +128,18 @@ int pems_read(const struct conf *conf, const struct pems **out)
             err = pem_read(conf->certificates[i].key, &pems->pairs[i].key);
     }
     if (err)
-        pems_unref(&made);
+        pems_free(&made);
     else
         *out = made;
     return err;
 }
 
-const struct pems *pems_ref(const struct pems *pems)
-{
-    atomic_fetch_add(&((struct pems *)pems)->references, 1);
-    return pems;
-}
-
-void pems_unref(const struct pems **pems)
+void pems_free(const struct pems **pems)
 {
     struct pems *mine = (struct pems *)*pems;
 
     *pems = NULL;
-    if (!mine || atomic_fetch_sub(&mine->references, 1) != 1)
+    if (!mine)
         return;
     pem_free(&mine->client_ca);
     for (unsigned i = 0; i < mine->count; i++) {

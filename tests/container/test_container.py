@@ -43,7 +43,7 @@ def tls(lab):
 
 
 @pytest.mark.parametrize("image", ("sipward", "sipward-distroless"))
-def test_call_through_a_hardened_container(lab, tls, image):
+def test_call_through_a_hardened_container(lab, tls, image):  # X6
     kamailio = Kamailio(lab, path=True)
     core = net.free_port()
     edge = Container(

@@ -72,12 +72,6 @@ void flow_name_print(const struct proxy *proxy, uint64_t number, char name[FLOW_
     (void)snprintf(name, FLOW_NAME_SIZE, "0.%" PRIu64, number);
 }
 
-const char *flow_name(const struct flow *flow)
-{
-    (void)flow;
-    return "0.0";
-}
-
 void flow_facts(const struct flow *flow, struct flow_facts *out)
 {
     *out = (struct flow_facts){.transport = flow->transport->name,

@@ -77,7 +77,7 @@ struct certificates *edge_certificates(struct edge *edge)
 
     assert_int_equal(pems_read(&edge->conf, &options.pems), 0);
     assert_int_equal(certificates_load(&options, &table), 0);
-    pems_unref(&options.pems);
+    pems_free(&options.pems);
     return table;
 }
 

@@ -178,12 +178,6 @@ void flow_name_print(const struct proxy *proxy, uint64_t number, char name[FLOW_
     (void)snprintf(name, FLOW_NAME_SIZE, "0.%" PRIu64, number);
 }
 
-const char *flow_name(const struct flow *flow)
-{
-    (void)flow;
-    return "0.0";
-}
-
 /* In place of the worker ----------------------------------------------------------------------- */
 
 static void timers_changed(void *context);
@@ -306,7 +300,7 @@ static void load_certificates(char *chain, char *key)
     with.tickets = server.tickets;
     if (certificates_load(&with, &server.certificates))
         exit(1);
-    pems_unref(&with.pems);
+    pems_free(&with.pems);
 }
 
 static void set(const char *key, char *value)

@@ -41,7 +41,7 @@ static int setup_load(struct setup *setup, const struct pems *running, FILE *err
     options.tickets = setup->tickets;
     assert_int_equal(pems_read(&setup->conf, &options.pems), 0);
     err = certificates_load(&options, &setup->table);
-    pems_unref(&options.pems);
+    pems_free(&options.pems);
     return err;
 }
 
@@ -533,7 +533,7 @@ TEST(an_expired_certificate_does_not_replace_another_one) /* X4 */
     assert_int_equal(setup_load(&renewed, pems, errors), -EINVAL);
     assert_int_equal(fclose(errors), 0);
     assert_non_null(strstr(text, "expired.pem' has expired on "));
-    pems_unref(&pems);
+    pems_free(&pems);
     free(text);
 
     assert_int_equal(pems_read(&renewed.conf, &pems), 0);
@@ -541,12 +541,12 @@ TEST(an_expired_certificate_does_not_replace_another_one) /* X4 */
     assert_true(certificates_until(renewed.table, 0) < (int64_t)time(NULL));
     assert_int_equal(pems_read(&renewed.conf, &again), 0);
     assert_true(pems_eq(pems, again));
-    pems_unref(&again);
+    pems_free(&again);
     assert_int_equal(pems_read(&runs.conf, &again), 0);
     assert_false(pems_eq(pems, again) || pems_eq(pems, NULL));
-    pems_unref(&again);
-    pems_unref(&pems);
-    pems_unref(&none);
+    pems_free(&again);
+    pems_free(&pems);
+    pems_free(&none);
     setup_end(&runs);
     setup_end(&renewed);
 }
@@ -568,7 +568,7 @@ TEST(tables_are_made_from_what_was_read_once)
     assert_int_equal(certificates_load(&options, &setup.table), 0);
     client_run(&client, setup.table);
     assert_true(client.established);
-    pems_unref(&options.pems);
+    pems_free(&options.pems);
     setup_end(&setup);
 }
 

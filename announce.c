@@ -69,7 +69,7 @@ static void log_locals(const struct core_view *view)
     for (size_t i = 0; i < ARRAY_LEN(locals); i++)
         if (locals[i]->in.sin_port) { /* at the same place in both families */
             core_addr_text(locals[i], text);
-            log_event(LOG_INFO, "core", LOG_TEXT("address", str_of(text)));
+            log_event(LOG_INFO, "core side", LOG_TEXT("address", str_of(text)));
         }
 }
 

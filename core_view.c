@@ -212,7 +212,7 @@ static void local_find(struct core_views *views, int family, struct core_addr *l
     if (!views->started)
         return;
     core_addr_text(local, text);
-    log_event(LOG_INFO, "core", LOG_TEXT("address", str_of(text)));
+    log_event(LOG_INFO, "core side", LOG_TEXT("address", str_of(text)));
 }
 
 /* A backend that is this edge itself would get its own requests back. */

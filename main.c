@@ -22,7 +22,7 @@ static const char help[] =
     "  sipward FILE          run with this configuration, in the foreground\n"
     "  sipward check FILE    name every mistake in it, or print what it comes to\n"
     "  sipward doctor FILE [--json]\n"
-    "                        try what it needs (names, certificates, ports, backends),\n"
+    "                        try what it needs (names, certificates, ports, PBX),\n"
     "                        and say what is wrong and what helps\n"
     "  sipward --healthcheck [FILE]\n"
     "                        ask the sipward that runs with it whether it is well;\n"

@@ -125,16 +125,37 @@ void conf_mistake(struct mistakes *mistakes, int line, const char *format, ...)
 void conf_mistakes_print(struct mistakes *mistakes, FILE *errors);
 void conf_mistakes_free(struct mistakes *mistakes);
 
+/* check.c: a document and its mistakes. */
+struct check {
+    yaml_document_t *document;
+    struct mistakes *mistakes;
+};
 void conf_check(yaml_document_t *document, struct mistakes *mistakes);
+void conf_fit_check(struct check *check, const yaml_node_t *root); /* fit.c: root is a mapping */
 /* Whether one was meant to be the other: near in letters. */
 bool conf_word_near(const char *meant, const char *word);
+
+/* node.c */
+enum { PATH_SIZE = 160, VALUE_SHOWN = 80 };
+int conf_node_line(const yaml_node_t *node);
 const yaml_node_t *conf_node(yaml_document_t *document, const yaml_node_t *map, const char *key);
 const char *conf_node_text(const yaml_node_t *node); /* NULL: no scalar, or none at all */
 /* HOST or HOST:PORT of an entry of `backends`, a text or a mapping, and its transport. NULL: it has
  * none. */
 const char *conf_backend_place(yaml_document_t *document, const yaml_node_t *entry,
                                enum conf_transport *transport);
-int conf_node_line(const yaml_node_t *node);
+size_t conf_list_count(const yaml_node_t *list); /* 0: or no list */
+const yaml_node_t *conf_list_item(struct check *check, const yaml_node_t *list, size_t i);
+/* "KEY: 'VALUE' is not RIGHT", as in: is not one of text, json. */
+void conf_is_not(struct check *check, const yaml_node_t *node, bool secret, const char *path,
+                 const char *right);
+/* "KEY: 'VALUE' is wrong: WHY", where it is not its form. */
+void conf_wrong(struct check *check, const yaml_node_t *node, bool secret, const char *path,
+                const char *why);
+/* A value as a mistake shows it: short, printable, no secret. */
+const char *conf_node_show(const yaml_node_t *node, bool secret, char shown[VALUE_SHOWN]);
+void conf_path_key(char path[PATH_SIZE], const char *map, const char *key); /* MAP.KEY */
+void conf_path_item(char path[PATH_SIZE], const char *list, size_t i);      /* LIST[I] */
 
 /* text.c: 0, or -EINVAL where the text is not of that form. */
 int conf_number(const char *text, uint64_t max, uint64_t *out); /* decimal, no leading zeros */

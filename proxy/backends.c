@@ -74,11 +74,11 @@ bool health_down(struct health *health, unsigned slot)
     return atomic_exchange(&health->slots[slot].state, HEALTH_DOWN) != HEALTH_DOWN;
 }
 
-void health_answered(struct health *health, unsigned slot)
+bool health_answered(struct health *health, unsigned slot)
 {
     /* Read first: this is for each response, and the line is shared by all workers. */
-    if (atomic_load_explicit(&health->slots[slot].silent, memory_order_relaxed))
-        atomic_store(&health->slots[slot].silent, 0);
+    return atomic_load_explicit(&health->slots[slot].silent, memory_order_relaxed) &&
+           atomic_exchange(&health->slots[slot].silent, 0);
 }
 
 unsigned health_silent(struct health *health, unsigned slot)

@@ -7,8 +7,9 @@
  *
  * Ownership: a view is counted; it is immutable, and replaced as a whole when names come to other
  *            addresses (proxy/endpoints.h), or with the configuration. Lists and sets are the
- * caller's. Threads:   `struct health` is one for all workers and the main thread, each may read
- * and write at any time, without locks. Views are for any thread. All else is the caller's own.
+ *            caller's.
+ * Threads:   `struct health` is one for all workers and the main thread, each may read and write
+ *            at any time, without locks. Views are for any thread. All else is the caller's own.
  * Units:     milliseconds of uv_now(), which all loops of a process share; seconds in _s. */
 #pragma once
 
@@ -96,7 +97,7 @@ struct health {
 bool health_up(struct health *health, unsigned slot);
 bool health_down(struct health *health, unsigned slot);
 /* Something came from it: what was silent before doesn't count. It stays down if it is. */
-void health_answered(struct health *health, unsigned slot);
+bool health_answered(struct health *health, unsigned slot); /* true: it was silent */
 /* It did not answer a request. Returns how many in a row. */
 unsigned health_silent(struct health *health, unsigned slot);
 void health_busy(struct health *health, unsigned slot, uint64_t until); /* never shortened */

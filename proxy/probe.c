@@ -55,7 +55,8 @@ static void changed(const struct proxy *proxy, enum log_level level, const char 
     core_addr_text(&endpoint->addr, text);
     log_event(level, what, LOG_TEXT("address", str_of(text)),
               LOG_TEXT("transport", endpoint->addr.kind == CORE_TCP ? STR("tcp") : STR("udp")),
-              LOG_TEXT("reason", str_of(reason)));
+              *reason ? LOG_TEXT("reason", str_of(reason))
+                      : (struct log_field){.kind = LOG_FIELD_END});
 }
 
 /* Where no probe can tell that it is up again, it is not down, but left alone for a while, if there
@@ -71,8 +72,13 @@ static void backend_down(struct proxy *proxy, unsigned slot, enum health_cause c
             changed(proxy, LOG_WARNING, "backend down", slot, &change);
         return;
     }
-    if (!has_another(proxy, slot))
+    if (!has_another(proxy, slot)) {
+        if (cause == HEALTH_REFUSED)
+            (void)health_silent(health, slot);
+        if (health_change(health, slot).cause == HEALTH_NOTHING)
+            changed(proxy, LOG_WARNING, "backend does not answer", slot, &change);
         return;
+    }
     if (health_usable(health, slot, now))
         changed(proxy, LOG_WARNING, "backend left alone for 15 s", slot, &change);
     health_busy(health, slot, now + LEFT_ALONE_MS);
@@ -86,9 +92,20 @@ static void silent(struct proxy *proxy, unsigned slot, enum health_cause cause, 
         backend_down(proxy, slot, cause, count, now);
 }
 
+/* The end of a silence of one that is not down, since no probe could tell that it is up again. */
+static void spoken(struct proxy *proxy, unsigned slot, const struct health_change *change)
+{
+    struct health *health = proxy->options.health;
+
+    if (!health_answered(health, slot) || health_state(health, slot) != HEALTH_UNKNOWN ||
+        health_change(health, slot).cause == HEALTH_NOTHING)
+        return;
+    changed(proxy, LOG_INFO, "backend answers", slot, change);
+}
+
 void backend_answered(struct proxy *proxy, unsigned slot)
 {
-    health_answered(proxy->options.health, slot);
+    spoken(proxy, slot, &(struct health_change){.cause = HEALTH_NOTHING});
 }
 
 void backend_silent(struct proxy *proxy, unsigned slot, uint64_t now)
@@ -202,7 +219,7 @@ static void probe_good(struct probe *probe, uint64_t now)
 
     probe_drop(probe);
     probe->bad = 0;
-    health_answered(health, slot);
+    spoken(proxy, slot, &change);
     if (state != HEALTH_DOWN) {
         if (state == HEALTH_UNKNOWN)
             health_changed(health, slot, &change);

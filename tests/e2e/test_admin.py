@@ -319,6 +319,28 @@ def backends(edge):
     return {entry["address"]: entry for entry in json.loads(body)["backends"]}
 
 
+@pytest.mark.parametrize("probes", (PROBES, "probe: {interval: 0}\n"), ids=("probes", "none"))
+def test_an_only_backend_that_does_not_answer_is_told(lab, probes):  # B2
+    backend = Backend(lab, "127.0.1.1")
+    edge = lab.edge(backends=[backend.host], more=probes)
+    client = lab.client(edge, "alice")
+    client.send(client.register_request(300))
+    client.expect(503)
+    line = rf"backend does not answer address={backend.host} transport=udp reason=\"Connection refused\""
+    edge.process.wait_output(line)
+    entry = backends(edge)[backend.host]
+    assert (entry["state"], entry["reason"]) == ("unknown", "Connection refused") and entry["since"]
+    backend.start()
+    net.until(lambda: register_once(client) == 200, "it answers")
+    edge.process.wait_output(rf"backend answers address={backend.host}")
+    assert len(edge.process.matches(line)) == 1
+
+
+def register_once(client):
+    client.send(client.register_request(300))
+    return client.expect(200, 503).status
+
+
 def test_backends_are_up_or_down_and_why(lab):  # B2
     one, two = (Backend(lab, f"127.0.1.{n}").start() for n in (1, 2))
     edge = lab.edge(backends=[one.host, two.host, "no-such-name.invalid"], more=PROBES)

@@ -70,6 +70,7 @@ void embedded_report(const struct embedded *embedded, struct report *report)
         return;
     report->bindings = registrar_bindings(embedded->registrar);
     report->sum.sizes.transactions += registrar_transactions(embedded->registrar);
+    report->sum.given_up += registrar_given_up(embedded->registrar);
     report->sum.timers += timers_count(embedded->wheel.timers);
 }
 

@@ -131,6 +131,7 @@ void report_log(const struct report *report, const char *what)
         LOG_NUMBER("broken", (int64_t)proxy->dropped_broken),
         LOG_NUMBER("stray", (int64_t)proxy->dropped_stray),
         LOG_NUMBER("foreign", (int64_t)proxy->dropped_foreign),
+        LOG_NUMBER("given-up", (int64_t)totals->given_up),
         LOG_NUMBER("tokens-refused", (int64_t)proxy->tokens_refused),
         LOG_NUMBER("datagrams-received", (int64_t)totals->core_received),
         LOG_NUMBER("datagrams-sent", (int64_t)totals->core_sent),

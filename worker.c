@@ -434,6 +434,7 @@ void worker_totals(const struct worker *worker, struct worker_totals *totals)
     if (worker->proxy) {
         totals->proxy = *proxy_counters(worker->proxy);
         totals->retransmissions = *proxy_retransmissions(worker->proxy);
+        totals->given_up = proxy_given_up(worker->proxy);
         totals->sizes = proxy_sizes(worker->proxy);
     }
     if (worker->streams)

@@ -17,6 +17,7 @@
 struct worker_totals {
     struct proxy_counters proxy;
     struct retransmissions retransmissions;
+    uint64_t given_up; /* transactions */
     struct stream_counters streams;
     uint64_t core_received, core_sent, core_dropped;
     struct {

@@ -18,6 +18,7 @@ struct client_transaction {
     struct hop to;
     const struct transaction_user *user;
     void *owner;
+    struct client_transaction *prev, *next, **kept; /* kept: that list's head; NULL: it is open */
     uint32_t slot;
     uint64_t branch; /* hash of all of it */
 
@@ -69,14 +70,16 @@ static int slots_grow(struct transactions *transactions)
     return 0;
 }
 
+static bool make_room(struct transactions *transactions, uint64_t now);
+
 int client_transaction_create(struct transactions *transactions, const struct hop *to,
-                              const struct transaction_user *user, void *owner,
+                              const struct transaction_user *user, void *owner, uint64_t now,
                               struct client_transaction **out)
 {
     struct client_transaction *client;
     struct client_slot *slot;
 
-    if (transactions->client_count >= transactions->options.max)
+    if (!make_room(transactions, now))
         return -ENOSPC;
     if (transactions->first_free == NO_SLOT) {
         int err = slots_grow(transactions);
@@ -184,6 +187,19 @@ static void request_forget(struct client_transaction *client)
     client->request.p = NULL;
 }
 
+static void kept_leave(struct client_transaction *client)
+{
+    if (client->kept)
+        DL_DELETE(*client->kept, client);
+    client->kept = NULL;
+}
+
+static void kept_enter(struct client_transaction *client, enum kept_kind kind)
+{
+    client->kept = &client->table->kept_clients[kind];
+    DL_APPEND(*client->kept, client);
+}
+
 static void client_free(struct client_transaction *client)
 {
     struct transactions *transactions = client->table;
@@ -191,6 +207,7 @@ static void client_free(struct client_transaction *client)
 
     timer_stop(transactions->options.timers, &client->retransmit);
     timer_stop(transactions->options.timers, &client->end);
+    kept_leave(client);
     slot->client = NULL;
     slot->generation++;
     slot->next_free = transactions->first_free;
@@ -229,12 +246,12 @@ const struct hop *client_transaction_hop(const struct client_transaction *client
 
 /* ---- the end ---- */
 
-static void end_fire(struct timer *timer, uint64_t now)
+static void finish(struct client_transaction *client, uint64_t now)
 {
-    struct client_transaction *client = CONTAINER_OF(timer, struct client_transaction, end);
     int err = client->failure ? client->failure : -ETIMEDOUT;
 
     timer_stop(client->table->options.timers, &client->retransmit);
+    kept_leave(client); /* no room is made of it while its user is told */
     client->ending = true;
     if (client->state == CLIENT_CALLING || client->state == CLIENT_PROCEEDING)
         client->user->client_failed(client->owner, client, err, now);
@@ -243,6 +260,27 @@ static void end_fire(struct timer *timer, uint64_t now)
     if (!client->dropped)
         client->user->client_ended(client->owner, client, now);
     client_free(client);
+}
+
+static void end_fire(struct timer *timer, uint64_t now)
+{
+    finish(CONTAINER_OF(timer, struct client_transaction, end), now);
+}
+
+/* Make room for one more. false: there is none. */
+static bool make_room(struct transactions *transactions, uint64_t now)
+{
+    struct client_transaction *oldest = transactions->kept_clients[KEPT_OTHERS];
+
+    if (transactions->client_count < transactions->options.max)
+        return true;
+    if (!oldest)
+        oldest = transactions->kept_clients[KEPT_INVITES];
+    if (!oldest)
+        return false;
+    transactions->given_up++;
+    finish(oldest, now);
+    return true;
 }
 
 static void end_after(struct client_transaction *client, uint64_t now, uint64_t delay)
@@ -623,6 +661,7 @@ static int invite_final(struct client_transaction *client, struct sip_msg *respo
 {
     /* A CANCEL under way has lost its purpose. Its response is still awaited. */
     timer_stop(client->table->options.timers, &client->retransmit);
+    kept_enter(client, KEPT_INVITES);
     if (response->status < 300) {
         client->state = CLIENT_ACCEPTED;
         request_forget(client);
@@ -673,6 +712,7 @@ static int other_response(struct client_transaction *client, struct sip_msg *res
         client->interval = TIMER_T2_MS; /* from the next retransmission on (17.1.2.2) */
     } else {
         client->state = CLIENT_COMPLETED;
+        kept_enter(client, KEPT_OTHERS);
         timer_stop(client->table->options.timers, &client->retransmit);
         request_forget(client);
         end_after(client, now, unless_reliable(client, TIMER_T4_MS)); /* K */

@@ -39,8 +39,9 @@ struct proxy_counters {
     uint64_t oversize;               /* messages of clients over limits.message_size (F6) */
     uint64_t tokens_refused;         /* forged or altered (R7) */
     uint64_t
-        tcp_by_udp; /* requests that were for TCP, mostly for their size, and TCP failed (T7) */
-    uint64_t moved; /* requests that went on to another backend (B3) */
+        tcp_by_udp;    /* requests that were for TCP, mostly for their size, and TCP failed (T7) */
+    uint64_t moved;    /* requests that went on to another backend (B3) */
+    uint64_t given_up; /* transactions, for what their own connection sent after them (X3) */
     uint64_t flows_opened, flows_closed;
     /* From a request outside of dialogs to the first response of the backend in that slot (B3).
      * Probes are not among them. */

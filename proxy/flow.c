@@ -256,7 +256,7 @@ void flow_facts(const struct flow *flow, struct flow_facts *out)
         .status = flow->answer.status,
         .method = flow->answer.at ? sip_method_name(flow->answer.method) : NULL,
         .flow_timer_s = silence_ms ? (unsigned)((silence_ms - SILENCE_GRACE_MS) / 1000) : 0,
-        .requests = flow->origin_count,
+        .requests = flow->open_count,
         .dialogs = flow->dialogs.count,
         .registered = flow->registered_aors,
     };
@@ -295,7 +295,15 @@ int flow_token_read(struct proxy *proxy, struct str text, struct token *out)
     return token_parse(proxy->tokens, &proxy->arena, text, out);
 }
 
-bool flow_is_full(const struct flow *flow)
+bool flow_is_full(const struct flow *flow, const struct sip_msg *request)
 {
-    return flow->origin_count >= flow->proxy->conf->limits.transactions_per_connection;
+    unsigned max = flow->proxy->conf->limits.transactions_per_connection;
+
+    return flow->open_count >= (request->to_tag.p ? 2 * max : max);
+}
+
+bool flow_keeps_enough(const struct flow *flow)
+{
+    return flow->open_count + flow->kept_count >=
+           flow->proxy->conf->limits.transactions_per_connection;
 }

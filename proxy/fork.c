@@ -430,7 +430,7 @@ static int branch_start(struct branch *branch, uint64_t now)
     /* what we printed ourselves: it scans, and nothing is unfolded in it */
     if (sip_scan((char *)fork->request.p, fork->request.len, SIP_DATAGRAM, false, request))
         return -EINVAL;
-    err = client_transaction_create(registrar->transactions, &edge_hop, &branch_user, branch,
+    err = client_transaction_create(registrar->transactions, &edge_hop, &branch_user, branch, now,
                                     &branch->client);
     if (err)
         return err;

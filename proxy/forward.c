@@ -13,6 +13,53 @@ enum { TIMER_C_MS = 181 * 1000 };
 
 static const struct transaction_user forward_user;
 
+/* ---- what a flow has sent ---- */
+
+static struct forward **kept_list(const struct forward *forward)
+{
+    return &forward->from.flow->kept[forward->method == SIP_INVITE];
+}
+
+static void origin_enter(struct forward *forward)
+{
+    struct flow *flow = forward->from.flow;
+
+    if (!flow)
+        return;
+    DL_APPEND2(flow->origins, forward, origin_prev, origin_next);
+    flow->open_count++;
+}
+
+static void origin_leave(struct forward *forward)
+{
+    struct flow *flow = forward->from.flow;
+
+    if (!flow)
+        return;
+    if (forward->kept) {
+        DL_DELETE2(*kept_list(forward), forward, origin_prev, origin_next);
+        flow->kept_count--;
+    } else {
+        DL_DELETE2(flow->origins, forward, origin_prev, origin_next);
+        flow->open_count--;
+    }
+    forward->from.flow = NULL;
+}
+
+/* It isn't open any more, once it is answered or will not be. */
+static void origin_settle(struct forward *forward)
+{
+    struct flow *flow = forward->from.flow;
+
+    if (!flow || forward->kept || forward_unanswered(forward))
+        return;
+    DL_DELETE2(flow->origins, forward, origin_prev, origin_next);
+    flow->open_count--;
+    DL_APPEND2(*kept_list(forward), forward, origin_prev, origin_next);
+    flow->kept_count++;
+    forward->kept = true;
+}
+
 static struct forward *forward_create(struct proxy *proxy, const struct sip_msg *request,
                                       const struct hop *from)
 {
@@ -30,22 +77,8 @@ static struct forward *forward_create(struct proxy *proxy, const struct sip_msg 
     memcpy(forward->call_id, request->call_id.p, kept);
     DL_APPEND(proxy->forwards, forward);
     proxy->forward_count++;
-    if (from->flow) {
-        DL_APPEND2(from->flow->origins, forward, origin_prev, origin_next);
-        from->flow->origin_count++;
-    }
+    origin_enter(forward);
     return forward;
-}
-
-static void origin_leave(struct forward *forward)
-{
-    struct flow *flow = forward->from.flow;
-
-    if (!flow)
-        return;
-    DL_DELETE2(flow->origins, forward, origin_prev, origin_next);
-    flow->origin_count--;
-    forward->from.flow = NULL;
 }
 
 static void target_enter(struct forward *forward, const struct hop *to)
@@ -97,6 +130,23 @@ static void drop_client(struct forward *forward)
     forward->client = NULL;
 }
 
+/* Where the table gets full, a connection that has more than its limit in it makes room of its own:
+ * the oldest of what is answered, INVITEs last (transaction.h). Two for each one that is new, so
+ * that what it gathered while there was room goes down to its limit. */
+static void kept_give_up(struct proxy *proxy, struct flow *flow)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct forward *oldest = flow->kept[0] ? flow->kept[0] : flow->kept[1];
+
+        if (!oldest || !flow_keeps_enough(flow) || !transactions_crowded(proxy->transactions))
+            return;
+        proxy->counters.given_up += !!oldest->server + !!oldest->client;
+        drop_server(oldest);
+        drop_client(oldest);
+        forward_free(oldest);
+    }
+}
+
 bool forward_unanswered(const struct forward *forward)
 {
     return forward->server && server_transaction_status(forward->server) < 200;
@@ -141,6 +191,7 @@ void forward_answer(struct forward *forward, enum refusal refusal, uint64_t now)
     flow_answered(forward->from.flow, forward->method, status, now);
     server_transaction_reply(forward->server, status, row->reason, refusal_headers(status, STR("")),
                              now);
+    origin_settle(forward);
 }
 
 /* ---- requests ---- */
@@ -161,6 +212,7 @@ static bool answer_kept(struct proxy *proxy, const struct sip_msg *request,
     }
     flow_answered(reply_to->flow, request->method, status, now);
     server_transaction_reply(forward->server, status, why, extra, now);
+    origin_settle(forward);
     return true;
 }
 
@@ -184,7 +236,7 @@ static void request_answer(struct proxy *proxy, const struct sip_msg *request,
               LOG_TEXT("call-id", request->call_id), LOG_TEXT("uri", request->uri),
               LOG_TEXT("reason", str_of(row->reason)), LOG_TEXT("rule", str_of(row->rule)));
     extra = refusal_headers(status, extra);
-    if (request->method != SIP_INVITE || (flow && flow_is_full(flow)) ||
+    if (request->method != SIP_INVITE || (flow && flow_keeps_enough(flow)) ||
         !answer_kept(proxy, request, reply_to, status, row->reason, extra, now))
         proxy_reply(proxy, request, reply_to, status, row->reason, extra);
 }
@@ -271,16 +323,18 @@ static void cancel_receive(struct proxy *proxy, struct sip_msg *cancel, const st
     struct server_transaction *server =
         transactions_cancelled(proxy->transactions, cancel, reply_to);
     struct forward *forward;
+    bool open;
 
     if (!server) {
         request_answer(proxy, cancel, reply_to, REFUSE_CANCEL_UNKNOWN, STR(""), now);
         return;
     }
+    forward = server_transaction_owner(server);
+    open = forward_unanswered(forward); /* else it may be given up for the CANCEL's */
     /* One that comes again may find the INVITE over: it gets its 200 all the same (T8). */
     if (reply_to->flow || !answer_kept(proxy, cancel, reply_to, 200, NULL, STR(""), now))
         proxy_reply(proxy, cancel, reply_to, 200, NULL, STR(""));
-    forward = server_transaction_owner(server);
-    if (forward->cancelled || server_transaction_status(server) >= 200)
+    if (!open || forward->cancelled)
         return;
     forward->cancelled = true;
     if (forward->client)
@@ -360,7 +414,7 @@ enum refusal forward_send(struct forward *forward, struct sip_msg *request,
 
     if (refusal)
         return refusal;
-    if (client_transaction_create(proxy->transactions, &to, &forward_user, forward,
+    if (client_transaction_create(proxy->transactions, &to, &forward_user, forward, now,
                                   &forward->client))
         return REFUSE_NO_ROOM;
     target_enter(forward, &to);
@@ -407,6 +461,8 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
 
     if (!refusal)
         refusal = drain_check(proxy, request, reply_to, now, &extra);
+    if (!refusal && reply_to->flow && flow_is_full(reply_to->flow, request))
+        refusal = REFUSE_FLOW_FULL;
     if (!refusal) {
         refusal = target_choose(proxy, request, reply_to, now, &target); /* 16.4, 16.5 */
         extra = target.extra.p ? target.extra : extra;
@@ -419,6 +475,8 @@ static void request_forward(struct proxy *proxy, struct sip_msg *request,
         request_answer(proxy, request, reply_to, refusal, extra, now);
         return;
     }
+    if (reply_to->flow)
+        kept_give_up(proxy, reply_to->flow);
     forward = forward_create(proxy, request, reply_to);
     if (!forward || server_transaction_create(proxy->transactions, request, reply_to, &forward_user,
                                               forward, now, &forward->server)) {
@@ -517,13 +575,15 @@ static void response_drop(struct forward *forward, struct sip_msg *response, uin
 {
     struct str tag = response->to_tag;
     uint64_t dialog = XXH3_64bits(tag.p ? tag.p : "", tag.len);
+    bool bye;
 
     forward->proxy->counters.dropped_stray++;
+    bye = dialog != forward->ended;
     if (forward->method != SIP_INVITE || !forward->opens || response->status / 100 != 2)
         return;
-    call_hang_up(forward->proxy, response, dialog != forward->ended,
+    forward->ended = dialog; /* `forward` may be given up for the BYE's transaction */
+    call_hang_up(forward->proxy, response, bye,
                  forward->left ? "another backend was asked" : "its caller is gone", now);
-    forward->ended = dialog;
 }
 
 /* What the registrar requires of the client it will do: send keepalives as often as Flow-Timer says
@@ -575,6 +635,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
         tries_end(forward);
     if (status == 408 && forward->method != SIP_INVITE) { /* T5, RFC 4320 4.2 */
         drop_server(forward);
+        origin_settle(forward);
         return;
     }
     if (status == 487 && forward->expired) {
@@ -600,6 +661,7 @@ static void on_response(void *owner, struct client_transaction *client, struct s
                          &forward->from.flow->registered_aors, response, now);
     dialog_answered(forward, response);
     server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
+    origin_settle(forward);
 }
 
 /* What a request gets whose client is gone: one that its sender has cancelled is no failure. */
@@ -649,10 +711,11 @@ static void on_server_ended(void *owner, struct server_transaction *server, uint
 {
     struct forward *forward = owner;
 
-    (void)server;
     (void)now;
     forward->server = NULL;
-    origin_leave(forward);
+    /* The way of a 2xx is no longer than that of its first one, else a call would be hung up. */
+    if (forward->method == SIP_INVITE && server_transaction_status(server) / 100 == 2)
+        drop_client(forward);
     forward_settle(forward);
 }
 
@@ -703,6 +766,10 @@ void forwards_flow_closed(struct proxy *proxy, struct flow *flow, uint64_t now)
     (void)proxy;
     DL_FOREACH_SAFE2(flow->origins, forward, next, origin_next)
     origin_gone(forward, now);
+    for (unsigned i = 0; i < ARRAY_LEN(flow->kept); i++) {
+        DL_FOREACH_SAFE2(flow->kept[i], forward, next, origin_next)
+        origin_gone(forward, now);
+    }
     DL_FOREACH_SAFE2(flow->targets, forward, next, target_next)
     target_gone(forward, now);
 }

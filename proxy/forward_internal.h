@@ -15,6 +15,7 @@ struct forward {
     enum sip_method method;
     bool cancelled;              /* by the client, or because it is gone */
     bool expired;                /* timer C fired */
+    bool kept;                   /* answered: among the kept ones of from.flow */
     bool outbound;               /* a REGISTER that asked for RFC 5626 */
     bool opens;                  /* a request outside of dialogs */
     unsigned record_route_count; /* as it was sent */

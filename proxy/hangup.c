@@ -94,7 +94,8 @@ static enum refusal bye_send(struct proxy *proxy, struct sip_msg *bye, const str
     char id[TRANSACTION_ID_SIZE];
     enum refusal refusal = method_set(proxy, bye, SIP_BYE, STR("BYE"), bye->cseq + 1);
 
-    if (!refusal && client_transaction_create(proxy->transactions, to, &bye_user, NULL, &client))
+    if (!refusal &&
+        client_transaction_create(proxy->transactions, to, &bye_user, NULL, now, &client))
         refusal = REFUSE_NO_ROOM;
     if (refusal)
         return refusal;

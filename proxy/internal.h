@@ -37,9 +37,10 @@ struct flow {
     uint16_t peer_port;
     char local[INET6_ADDRSTRLEN + 1]; /* address alone */
     struct contact_mask *contact;     /* of the URI that it used last; NULL: none */
-    struct forward *origins;          /* requests it sent, still open */
-    struct forward *targets;          /* requests it was sent, still open */
-    unsigned origin_count;
+    struct forward *origins;          /* requests it sent, unanswered */
+    struct forward *kept[2];         /* answered, still with transactions; INVITEs are the second */
+    struct forward *targets;         /* requests it was sent, still with transactions */
+    unsigned open_count, kept_count; /* of those it sent */
     struct dialogs dialogs;
     bool registered;         /* at CORE_EMBEDDED, or tried to */
     uint64_t heard;          /* the last bytes of a stream; 0: it is none, its transport pings */
@@ -141,8 +142,11 @@ void flow_answered(struct flow *flow, enum sip_method method, int status, uint64
 void flows_destroy(struct proxy *proxy);
 /* The configuration was another one: what flows told others about themselves stays as it was. */
 void flows_conf_changed(struct proxy *proxy, const struct conf *before);
-void flows_sign(struct proxy *proxy);       /* their tokens anew: by other keys */
-bool flow_is_full(const struct flow *flow); /* limits.transactions_per_connection */
+void flows_sign(struct proxy *proxy); /* their tokens anew: by other keys */
+/* limits.transactions_per_connection. In a dialog it is twice that: calls can be ended (X3). */
+bool flow_is_full(const struct flow *flow, const struct sip_msg *request);
+/* That many of its requests, answered ones too, are remembered. */
+bool flow_keeps_enough(const struct flow *flow);
 
 /* ---- route.c ---- */
 

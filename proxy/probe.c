@@ -293,7 +293,8 @@ static void probe_send(struct probe *probe, uint64_t now)
     struct hop to = {.core = probe->addr};
     char id[TRANSACTION_ID_SIZE];
 
-    if (client_transaction_create(proxy->transactions, &to, &probe_user, probe, &probe->client)) {
+    if (client_transaction_create(proxy->transactions, &to, &probe_user, probe, now,
+                                  &probe->client)) {
         probe->due = now + AGAIN_MS; /* no room, or no memory: it says nothing about the backend */
         return;
     }

@@ -447,6 +447,11 @@ const struct proxy_counters *proxy_counters(const struct proxy *proxy)
     return &proxy->counters;
 }
 
+uint64_t proxy_given_up(const struct proxy *proxy)
+{
+    return proxy->counters.given_up + transactions_given_up(proxy->transactions);
+}
+
 const struct retransmissions *proxy_retransmissions(const struct proxy *proxy)
 {
     return transactions_repeated(proxy->transactions);

@@ -84,6 +84,7 @@ size_t proxy_unanswered(const struct proxy *proxy);
 /* Read by the worker itself. */
 const struct proxy_counters *proxy_counters(const struct proxy *proxy);
 const struct retransmissions *proxy_retransmissions(const struct proxy *proxy);
+uint64_t proxy_given_up(const struct proxy *proxy); /* transactions, before their time (X3) */
 
 /* How much there is at this moment. */
 struct proxy_sizes {

@@ -447,6 +447,11 @@ size_t registrar_transactions(const struct registrar *registrar)
     return transactions_count(registrar->transactions);
 }
 
+uint64_t registrar_given_up(const struct registrar *registrar)
+{
+    return transactions_given_up(registrar->transactions);
+}
+
 void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uint64_t now)
 {
     struct sip_msg *message = &registrar->message;

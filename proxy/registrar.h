@@ -29,6 +29,7 @@ int registrar_prepare(struct registrar *registrar, const struct conf *conf);
 void registrar_take(struct registrar *registrar, const struct conf *conf); /* the one prepared */
 size_t registrar_bindings(const struct registrar *registrar);
 size_t registrar_transactions(const struct registrar *registrar);
+uint64_t registrar_given_up(const struct registrar *registrar); /* of them, before their time */
 void registrar_receive(struct registrar *registrar, char *bytes, size_t len, uint64_t now);
 /* The flow that this token names is gone: its bindings lead nowhere (T6, RFC 5626 5.3). */
 void registrar_flow_gone(struct registrar *registrar, struct str token);

@@ -253,8 +253,6 @@ enum refusal request_check(struct proxy *proxy, struct sip_msg *request, const s
         refusal = REFUSE_LOOP;
     if (!refusal)
         refusal = proxy_require_check(proxy, request, extra);
-    if (!refusal && request->method != SIP_ACK && from->flow && flow_is_full(from->flow))
-        refusal = REFUSE_FLOW_FULL;
     return refusal;
 }
 

@@ -27,6 +27,7 @@ struct server_transaction {
     struct hop from;
     const struct transaction_user *user;
     void *owner;
+    struct server_transaction *prev, *next, **kept; /* kept: that list's head; NULL: it is open */
 
     enum server_state state;
     int status;
@@ -179,6 +180,20 @@ static void last_forget(struct server_transaction *server)
     server->last = (struct str){NULL, 0};
 }
 
+static void kept_leave(struct server_transaction *server)
+{
+    if (server->kept)
+        DL_DELETE(*server->kept, server);
+    server->kept = NULL;
+}
+
+static void kept_enter(struct server_transaction *server, enum kept_kind kind)
+{
+    kept_leave(server);
+    server->kept = &server->table->kept_servers[kind];
+    DL_APPEND(*server->kept, server);
+}
+
 /* Out of the table, so that nothing finds it any more. */
 static void detach(struct server_transaction *server)
 {
@@ -186,6 +201,7 @@ static void detach(struct server_transaction *server)
 
     timer_stop(transactions->options.timers, &server->retransmit);
     timer_stop(transactions->options.timers, &server->end);
+    kept_leave(server);
     HASH_DELETE(hh, transactions->servers, server);
     transactions->server_count--;
     server->state = SERVER_TERMINATED;
@@ -213,13 +229,32 @@ void server_transactions_destroy(struct transactions *transactions)
     server_transaction_drop(server);
 }
 
-static void end_fire(struct timer *timer, uint64_t now)
+static void finish(struct server_transaction *server, uint64_t now)
 {
-    struct server_transaction *server = CONTAINER_OF(timer, struct server_transaction, end);
-
     detach(server);
     server->user->server_ended(server->owner, server, now);
     server_free(server);
+}
+
+static void end_fire(struct timer *timer, uint64_t now)
+{
+    finish(CONTAINER_OF(timer, struct server_transaction, end), now);
+}
+
+/* Make room for one more. false: there is none. */
+static bool make_room(struct transactions *transactions, uint64_t now)
+{
+    struct server_transaction *oldest = transactions->kept_servers[KEPT_OTHERS];
+
+    if (transactions->server_count < transactions->options.max)
+        return true;
+    if (!oldest)
+        oldest = transactions->kept_servers[KEPT_INVITES];
+    if (!oldest)
+        return false;
+    transactions->given_up++;
+    finish(oldest, now);
+    return true;
 }
 
 static void end_after(struct server_transaction *server, uint64_t now, uint64_t delay)
@@ -302,8 +337,7 @@ int server_transaction_create(struct transactions *transactions, const struct si
     struct server_transaction *server;
     struct str key;
 
-    (void)now; /* the request starts no timer here */
-    if (transactions->server_count >= transactions->options.max)
+    if (!make_room(transactions, now))
         return -ENOSPC;
     key = key_print(transactions, request, request->method_name, from);
     server = server_copy(request, key, &key);
@@ -367,6 +401,7 @@ static void retransmit_fire(struct timer *timer, uint64_t now)
 
 static void final_sent(struct server_transaction *server, uint64_t now)
 {
+    kept_enter(server, server->method == SIP_INVITE ? KEPT_INVITES : KEPT_OTHERS);
     if (server->method != SIP_INVITE) {
         server->state = SERVER_COMPLETED;
         end_after(server, now, unless_reliable(server, TIMER_64_T1_MS)); /* J */
@@ -475,6 +510,7 @@ static bool absorb_ack(struct server_transaction *server, uint64_t now)
         return false; /* it goes end to end (T3) */
     if (server->state == SERVER_COMPLETED) {
         server->state = SERVER_CONFIRMED;
+        kept_enter(server, KEPT_OTHERS);
         timer_stop(server->table->options.timers, &server->retransmit);
         last_forget(server);
         end_after(server, now, unless_reliable(server, TIMER_T4_MS)); /* I */

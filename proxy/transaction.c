@@ -110,6 +110,18 @@ size_t transactions_count(const struct transactions *transactions)
     return transactions->server_count + transactions->client_count;
 }
 
+bool transactions_crowded(const struct transactions *transactions)
+{
+    size_t half = transactions->options.max / 2;
+
+    return transactions->server_count > half || transactions->client_count > half;
+}
+
+uint64_t transactions_given_up(const struct transactions *transactions)
+{
+    return transactions->given_up;
+}
+
 const struct retransmissions *transactions_repeated(const struct transactions *transactions)
 {
     return &transactions->repeated;

@@ -6,6 +6,13 @@
  *
  * Ownership: transactions belong to their table and end by themselves; user->server_ended() or
  *            user->client_ended() is the last call about one, and its pointer is dead after it.
+ * Room:      what is refused where the table is full is what would be one more open one, without a
+ *            final response. Those that are answered, and only stay for what comes again, are given
+ *            up before: as if their timer had fired, the oldest first, those of INVITE last. That
+ *            costs: a request that comes again is a new one (of datagrams, within 32 s); a response
+ *            that does is a stray; a non-2xx to INVITE is not sent again until its ACK, or gets no
+ *            further ACK, and that ACK goes on like one for a 2xx; a 2xx that comes again, as its
+ *            ACK was lost, doesn't pass, and its call ends.
  * Threads:   one worker's, no locks.
  * Units:     milliseconds of the loop clock.
  * Errors:    0, or a negative errno value named at the function. */
@@ -74,7 +81,9 @@ struct transactions_options {
 int transactions_create(const struct transactions_options *options, struct transactions **out);
 void transactions_destroy(struct transactions **transactions); /* no callbacks */
 void transactions_max_set(struct transactions *transactions, size_t max);
-size_t transactions_count(const struct transactions *transactions); /* both kinds */
+size_t transactions_count(const struct transactions *transactions);      /* both kinds */
+bool transactions_crowded(const struct transactions *transactions);      /* more than half full */
+uint64_t transactions_given_up(const struct transactions *transactions); /* for room, ever */
 const struct retransmissions *transactions_repeated(const struct transactions *transactions);
 
 /* ---- server transactions ---- */
@@ -93,7 +102,7 @@ struct server_transaction *transactions_cancelled(struct transactions *transacti
                                                   const struct hop *from);
 
 /* Never for ACK. The request's top Via already has received and rport (R1): what is needed for
- * responses is copied. -ENOMEM, -ENOSPC: at its maximum. */
+ * responses is copied. Others may end in it. -ENOMEM, -ENOSPC: so many are open. */
 int server_transaction_create(struct transactions *transactions, const struct sip_msg *request,
                               const struct hop *from, const struct transaction_user *user,
                               void *owner, uint64_t now, struct server_transaction **out);
@@ -121,9 +130,9 @@ void server_transaction_drop(struct server_transaction *server);
 enum { TRANSACTION_ID_SIZE = 17 };
 
 /* Reserve one, so that its id can be printed into the branch of the request that it will send.
- * -ENOMEM, -ENOSPC. */
+ * Others may end in it, also one whose response is being told. -ENOMEM, -ENOSPC. */
 int client_transaction_create(struct transactions *transactions, const struct hop *to,
-                              const struct transaction_user *user, void *owner,
+                              const struct transaction_user *user, void *owner, uint64_t now,
                               struct client_transaction **out);
 /* 16 hex digits: 2 of the worker, 6 of the slot, 8 of its generation. The branch is
  * "z9hG4bK" + id + "." + anything (M3). */

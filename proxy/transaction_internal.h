@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include <utlist.h>
 #include <xxhash.h>
 
 #include "proxy/transaction.h"
@@ -14,6 +15,11 @@ enum {
     NO_SLOT = UINT32_MAX,
     RANDOM_COUNT = 256, /* asked of the system at a time: two for a request */
 };
+
+/* Those that are answered, and stay for what comes again: each kind in the order of their ends, and
+ * given up in this order. What comes again for INVITE needs more than to be absorbed: an ACK, the
+ * way of a 2xx. */
+enum kept_kind { KEPT_OTHERS, KEPT_INVITES, KEPT_KINDS };
 
 /* Where a client transaction stands in the table: what its branch names. The generation tells it
  * from those that had the slot before, in this run and in earlier ones. */
@@ -29,6 +35,9 @@ struct transactions {
 
     struct server_transaction *servers; /* uthash */
     size_t server_count;
+    struct server_transaction *kept_servers[KEPT_KINDS];
+    struct client_transaction *kept_clients[KEPT_KINDS];
+    uint64_t given_up;
 
     struct client_slot *slots;
     uint32_t slot_count, first_free;

@@ -253,6 +253,18 @@ def test_what_is_dropped_or_comes_again(lab):  # T1, T8, V5 to access refused, R
     watch.rose("sipward_messages_dropped_total", reason="foreign")
 
 
+def test_answered_requests_make_room(lab):  # X3
+    edge, pbx = lab.scripted(more="limits: {transactions: 3}\n")
+    alice = lab.registered(edge, pbx, "alice")
+    watch = Watch(edge)
+    for _ in range(12):  # of two workers one has six or more
+        alice.send(alice.request("MESSAGE", "sip:100@sip.test"))
+        pbx.respond(pbx.expect("MESSAGE"), 200)
+        alice.expect(200)
+    watch.rose("sipward_transactions_given_up_total", 8)
+    watch.still("sipward_requests_rejected_total")
+
+
 # ---- backends ----
 
 

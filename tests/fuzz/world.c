@@ -186,8 +186,8 @@ static void limits_hold(const struct world *world)
 
     for (unsigned i = 0; i < WORLD_CLIENTS; i++)
         if (world->clients[i].flow)
-            assert(world->clients[i].flow->origin_count <=
-                   conf->limits.transactions_per_connection);
+            assert(world->clients[i].flow->open_count <=
+                   2 * conf->limits.transactions_per_connection);
     assert(proxy_sizes(world->proxy).transactions <= 2 * (size_t)conf->limits.transactions);
     if (world->registrar)
         assert(transactions_count(world->registrar->transactions) <=

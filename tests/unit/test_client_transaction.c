@@ -27,7 +27,7 @@ static struct client_transaction *client_of(enum sip_method method, const char *
 {
     struct client_transaction *client = NULL;
 
-    assert_int_equal(client_transaction_create(table, &to, &user, &owner, &client), 0);
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &client), 0);
     client_transaction_id(client, client_id);
     client_transaction_send(client, method, str_of(request_text(name)), now);
     assert_true(hop_eq(client_transaction_hop(client), &to));
@@ -444,7 +444,7 @@ TEST(only_invite_that_was_sent_is_cancelled) /* T4 */
 
     (void)state;
     begin();
-    assert_int_equal(client_transaction_create(table, &to, &user, &owner, &client), 0);
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &client), 0);
     client_transaction_id(client, client_id);
     client_transaction_cancel(client, now);
     assert_int_equal(respond(180, "INVITE"), -ENOENT); /* nothing was asked */
@@ -760,11 +760,178 @@ TEST(client_transactions_are_limited)
     for (unsigned i = 0; i < 100; i++) /* the table grows on the way */
         clients[i] = client_of(SIP_OPTIONS, "OPTIONS", to);
     sent_count = 0;
-    assert_int_equal(client_transaction_create(table, &to, &user, &owner, &more), -ENOSPC);
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &more), -ENOSPC);
     client_transaction_drop(clients[50]);
-    assert_int_equal(client_transaction_create(table, &to, &user, &owner, &clients[50]), 0);
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &clients[50]), 0);
     for (unsigned i = 0; i < 100; i++)
         client_transaction_drop(clients[i]);
+    end();
+}
+
+/* One more, answered: `id` is what a response to it has to name. */
+static void answered(enum sip_method method, const char *name, int status, char *id)
+{
+    (void)client_of(method, name, pbx());
+    assert_int_equal(respond(status, name), 0);
+    memcpy(id, client_id, TRANSACTION_ID_SIZE);
+}
+
+static bool knows(const char *id, int status, const char *method)
+{
+    memcpy(client_id, id, TRANSACTION_ID_SIZE);
+    return respond(status, method) == 0;
+}
+
+TEST(answered_requests_make_room_in_the_order_of_their_ends) /* X3, T3 */
+{
+    char rejected[TRANSACTION_ID_SIZE], accepted[TRANSACTION_ID_SIZE];
+    char first[TRANSACTION_ID_SIZE], second[TRANSACTION_ID_SIZE];
+    struct client_transaction *more;
+    struct hop to = pbx();
+
+    (void)state;
+    begin_with(4);
+    answered(SIP_INVITE, "INVITE", 486, rejected);
+    answered(SIP_INVITE, "INVITE", 200, accepted);
+    answered(SIP_OPTIONS, "OPTIONS", 200, first);
+    answered(SIP_OPTIONS, "OPTIONS", 200, second);
+    event_count = 0;
+    (void)client_of(SIP_OPTIONS, "OPTIONS", to);
+    CHECK_EVENT(0, "ended");
+    assert_false(knows(first, 200, "OPTIONS"));
+    assert_true(knows(second, 200, "OPTIONS"));
+    (void)client_of(SIP_OPTIONS, "OPTIONS", to);
+    CHECK_EVENT(0, "ended");
+    assert_false(knows(second, 200, "OPTIONS"));
+    assert_true(knows(rejected, 486, "INVITE"));
+    assert_true(knows(accepted, 200, "INVITE"));
+    CHECK_EVENT(0, "200");
+    CHECK_SENT("ACK", 0, 0); /* a 486 that comes again has its ACK */
+
+    (void)client_of(SIP_OPTIONS, "OPTIONS", to); /* nothing else is left */
+    CHECK_EVENT(0, "ended");
+    assert_false(knows(rejected, 486, "INVITE"));
+    (void)client_of(SIP_OPTIONS, "OPTIONS", to);
+    CHECK_EVENT(0, "ended");
+    assert_false(knows(accepted, 200, "INVITE"));
+    CHECK_SENT("ACK", 0, 0);
+    CHECK_QUIET();
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &more), -ENOSPC);
+    assert_int_equal(transactions_given_up(table), 4);
+    transactions_destroy(&table);
+    timers_destroy(&timers);
+}
+
+static void on_response_another(void *of, struct client_transaction *client,
+                                struct sip_msg *response, uint64_t at)
+{
+    struct client_transaction *another;
+    struct hop to = pbx();
+
+    (void)client;
+    event("%d", response->status);
+    assert_int_equal(client_transaction_create(table, &to, &user, of, at, &another), 0);
+    client_transaction_drop(another);
+}
+
+TEST(one_that_is_told_its_response_may_make_room) /* X3 */
+{
+    static const struct {
+        enum sip_method method;
+        const char *name;
+        int status;
+    } all[] = {
+        {SIP_INVITE,  "INVITE",  503},
+        {SIP_INVITE,  "INVITE",  200},
+        {SIP_OPTIONS, "OPTIONS", 503},
+    };
+    struct transaction_user another = user;
+
+    (void)state;
+    begin_with(1);
+    another.response = on_response_another;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        struct client_transaction *client;
+        struct hop to = pbx();
+
+        assert_int_equal(client_transaction_create(table, &to, &another, &owner, now, &client), 0);
+        client_transaction_id(client, client_id);
+        client_transaction_send(client, all[i].method, str_of(request_text(all[i].name)), now);
+        assert_int_equal(respond(all[i].status, all[i].name), 0);
+        CHECK_EVENT(0, all[i].status == 200 ? "200" : "503");
+        CHECK_EVENT(0, "ended");
+        CHECK_QUIET();
+    }
+    end();
+}
+
+/* Whoever is told that one has ended, or that none will answer, may ask for another. */
+static void on_failed_another(void *of, struct client_transaction *client, int err, uint64_t at)
+{
+    struct client_transaction *another;
+    struct hop to = pbx();
+
+    (void)client;
+    event("failed %d", err);
+    assert_int_equal(client_transaction_create(table, &to, &user, of, at, &another), -ENOSPC);
+}
+
+static void on_ended_another(void *of, struct client_transaction *client, uint64_t at)
+{
+    struct client_transaction *another;
+    struct hop to = pbx();
+
+    (void)client;
+    event("ended", 0);
+    assert_int_equal(client_transaction_create(table, &to, &user, of, at, &another), -ENOSPC);
+}
+
+TEST(ends_are_told_once_where_room_is_made) /* X3, T5 */
+{
+    struct transaction_user another = user;
+    struct client_transaction *client;
+    struct hop to = pbx();
+
+    (void)state;
+    begin_with(1);
+    another.client_failed = on_failed_another;
+    another.client_ended = on_ended_another;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(client_transaction_create(table, &to, &another, &owner, now, &client), 0);
+        client_transaction_id(client, client_id);
+        client_transaction_send(client, SIP_OPTIONS, str_of(request_text("OPTIONS")), now);
+        if (i)
+            assert_int_equal(respond(200, "OPTIONS"), 0);
+        clock_to(UINT64_C(40000) * (i + 1));
+    }
+    CHECK_EVENT(32000, "failed -110");
+    CHECK_EVENT(32000, "ended");
+    CHECK_EVENT(40000, "200");
+    CHECK_EVENT(45000, "ended"); /* K */
+    CHECK_QUIET();
+    end();
+}
+
+TEST(room_is_made_though_memory_is_short)
+{
+    char one[TRANSACTION_ID_SIZE], two[TRANSACTION_ID_SIZE];
+    struct client_transaction *client;
+    struct hop to = pbx();
+
+    (void)state;
+    begin_with(2);
+    answered(SIP_OPTIONS, "OPTIONS", 200, one);
+    answered(SIP_OPTIONS, "OPTIONS", 200, two);
+    event_count = 0;
+    memory_fails(1, 1);
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &client), -ENOMEM);
+    memory_is_back();
+    CHECK_EVENT(0, "ended");
+    assert_false(knows(one, 200, "OPTIONS"));
+    assert_true(knows(two, 200, "OPTIONS"));
+    clock_to(5000);
+    CHECK_EVENT(5000, "ended");
+    CHECK_QUIET();
     end();
 }
 
@@ -808,7 +975,7 @@ TEST(destroy_ends_everything_without_callbacks)
 
     (void)state;
     begin();
-    assert_int_equal(client_transaction_create(table, &to, &user, &owner, &client), 0);
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &client), 0);
     client = client_of(SIP_INVITE, "INVITE", to);
     client_transaction_cancel_with(client, STR("Reason: SIP;cause=200\r\n"), now);
     (void)client_of(SIP_OPTIONS, "OPTIONS", to);
@@ -828,7 +995,8 @@ TEST(full_heap_fails_a_client_transaction_from_the_next_timers_run)
     for (unsigned at = 1; at <= 2; at++) { /* the slots; the transaction */
         begin();
         memory_fails(at, 1);
-        assert_int_equal(client_transaction_create(table, &to, &user, &owner, &client), -ENOMEM);
+        assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &client),
+                         -ENOMEM);
         memory_is_back();
         end();
     }
@@ -894,6 +1062,10 @@ int main(void)
         cmocka_unit_test(retransmission_that_cannot_be_sent_fails),
         cmocka_unit_test(response_between_a_send_error_and_its_report_is_not_told),
         cmocka_unit_test(client_transactions_are_limited),
+        cmocka_unit_test(answered_requests_make_room_in_the_order_of_their_ends),
+        cmocka_unit_test(one_that_is_told_its_response_may_make_room),
+        cmocka_unit_test(ends_are_told_once_where_room_is_made),
+        cmocka_unit_test(room_is_made_though_memory_is_short),
         cmocka_unit_test(client_transaction_may_be_dropped_in_any_callback),
         cmocka_unit_test(destroy_ends_everything_without_callbacks),
         cmocka_unit_test(full_heap_fails_a_client_transaction_from_the_next_timers_run),

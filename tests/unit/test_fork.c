@@ -611,23 +611,68 @@ static void options_and_extensions_are_answered_here(void **state) /* M1, V6 */
     assert_string_equal(line_of(last_sent(edge), "Unsupported: ", 0), "teleport");
 }
 
+/* The n-th request in some dialog: it goes on, and is open then. */
+static void in_dialog_send(struct edge *edge, unsigned n)
+{
+    struct call call = invite;
+    char branch[16];
+
+    (void)snprintf(branch, sizeof(branch), "x%u", n);
+    call.branch = branch;
+    call.method = "MESSAGE";
+    call.uri = "sip:bob@core.invalid;x=y";
+    call.to_tag = "b";
+    take_all(edge);
+    request_send(edge, &call, "");
+}
+
 static void full_transaction_table_is_503(void **state) /* V7 */
 {
     struct edge *edge = *state;
 
-    for (unsigned i = 0; i < 101; i++) {
-        struct call call = invite;
-        char branch[16];
-
-        (void)snprintf(branch, sizeof(branch), "x%u", i);
-        call.branch = branch;
-        call.method = "OPTIONS";
-        call.uri = "sip:sip.test";
-        if (i < 100)
-            take_all(edge);
-        request_send(edge, &call, "");
+    for (unsigned i = 0; i < 100; i++) {
+        in_dialog_send(edge, i);
+        assert_memory_equal(last_sent(edge), "MESSAGE ", 8);
     }
+    in_dialog_send(edge, 100);
     assert_int_equal(last_status(edge), 503);
+}
+
+static void answered_requests_make_room(void **state) /* X3 */
+{
+    struct edge *edge = *state;
+
+    for (unsigned i = 0; i < 250; i++) {
+        in_dialog_send(edge, i);
+        assert_memory_equal(last_sent(edge), "MESSAGE ", 8);
+        respond(edge, last_sent(edge), "200 OK", "b");
+        assert_int_equal(last_status(edge), 200);
+    }
+    assert_int_equal(registrar_transactions(edge->registrar), 200);
+    assert_int_equal(registrar_given_up(edge->registrar), 300);
+    pass(edge, 32000);
+    assert_int_equal(registrar_transactions(edge->registrar), 0);
+}
+
+/* The one that failed may be what makes room for the next. */
+static void the_next_is_tried_in_the_room_of_the_first(void **state) /* S4, X3 */
+{
+    struct edge *edge = *state;
+
+    assert_int_equal(register_as(edge, &bob, "reg",
+                                 "Contact: <sip:bob@1.invalid;x>\r\n"
+                                 "Contact: <sip:bob@2.invalid;x>;q=0.5\r\n"),
+                     200);
+    edge->conf.limits.transactions = 1;
+    assert_int_equal(registrar_prepare(edge->registrar, &edge->conf), 0);
+    registrar_take(edge->registrar, &edge->conf);
+    call_as(edge, &alice, &invite);
+    respond(edge, invite_to(edge, 1), "486 Busy Here", "b");
+    respond(edge, invite_to(edge, 2), "200 OK", "b");
+    assert_int_equal(last_status(edge), 200);
+    assert_true(registrar_given_up(edge->registrar) > 0);
+    pass(edge, 32000);
+    assert_int_equal(registrar_transactions(edge->registrar), 0);
 }
 
 int main(void)
@@ -660,6 +705,8 @@ int main(void)
         edge_test(request_that_comes_back_is_a_loop),
         edge_test(options_and_extensions_are_answered_here),
         edge_test(full_transaction_table_is_503),
+        edge_test(answered_requests_make_room),
+        edge_test(the_next_is_tried_in_the_room_of_the_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

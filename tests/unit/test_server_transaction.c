@@ -478,6 +478,136 @@ TEST(server_transactions_are_limited)
     end();
 }
 
+/* The table is full, and this is one more: is there room for it? */
+static bool has_room(const char *branch)
+{
+    struct server_transaction *server;
+    struct hop from = pbx();
+    int err = server_transaction_create(table, request("OPTIONS", branch), &from, &user, &owner,
+                                        now, &server);
+
+    assert_true(!err || err == -ENOSPC);
+    return !err;
+}
+
+static void table_destroy(void)
+{
+    transactions_destroy(&table);
+    timers_destroy(&timers);
+}
+
+TEST(answered_requests_make_room_in_the_order_of_their_ends) /* X3 */
+{
+    struct server_transaction *first, *second;
+
+    (void)state;
+    begin_with(4);
+    first = server_of("MESSAGE", "z9hG4bK1", pbx());
+    second = server_of("MESSAGE", "z9hG4bK2", pbx());
+    (void)server_of("MESSAGE", "z9hG4bK3", pbx());
+    respond_200(second);
+    respond_200(first);
+    respond_200(server_of("MESSAGE", "z9hG4bK4", on_flow(0)));
+    assert_true(has_room("z9hG4bK5"));
+    CHECK_EVENT(0, "server ended");
+    CHECK_QUIET();
+    assert_true(absorb("MESSAGE", "z9hG4bK1", pbx()));
+    assert_false(absorb("MESSAGE", "z9hG4bK2", pbx()));
+    assert_true(has_room("z9hG4bK6"));
+    assert_false(absorb("MESSAGE", "z9hG4bK1", pbx()));
+    assert_true(has_room("z9hG4bK7"));
+    assert_false(absorb("MESSAGE", "z9hG4bK4", on_flow(0)));
+    assert_int_equal(event_count, 2);
+    assert_int_equal(transactions_given_up(table), 3);
+
+    assert_false(has_room("z9hG4bK8")); /* all are open */
+    assert_true(absorb("MESSAGE", "z9hG4bK3", pbx()));
+    assert_int_equal(event_count, 2);
+    assert_int_equal(transactions_count(table), 4);
+    table_destroy();
+}
+
+TEST(invites_make_room_last) /* X3, T3 */
+{
+    (void)state;
+    begin_with(4);
+    respond_486(server_of("INVITE", "z9hG4bK1", pbx()));
+    respond_200(server_of("INVITE", "z9hG4bK2", pbx()));
+    respond_486(server_of("INVITE", "z9hG4bK3", pbx()));
+    respond_200(server_of("MESSAGE", "z9hG4bK4", pbx()));
+    assert_true(absorb("ACK", "z9hG4bK3", pbx())); /* nothing is owed to that one any more */
+    assert_true(has_room("z9hG4bK5"));
+    assert_false(absorb("MESSAGE", "z9hG4bK4", pbx()));
+    assert_true(has_room("z9hG4bK6"));
+    assert_false(absorb("INVITE", "z9hG4bK3", pbx()));
+    assert_true(has_room("z9hG4bK7"));
+    assert_false(absorb("INVITE", "z9hG4bK1", pbx()));
+    assert_true(absorb("INVITE", "z9hG4bK2", pbx()));
+    assert_true(has_room("z9hG4bK8"));
+    assert_false(absorb("INVITE", "z9hG4bK2", pbx()));
+    assert_false(has_room("z9hG4bK9"));
+    table_destroy();
+}
+
+TEST(what_comes_again_after_giving_up_does_no_harm) /* T3, T8, X3 */
+{
+    struct server_transaction *server;
+
+    (void)state;
+    begin_with(1);
+    respond_486(server_of("INVITE", INVITE, pbx()));
+    server = server_of("MESSAGE", "z9hG4bKm", pbx());
+    CHECK_EVENT(0, "server ended");
+    assert_false(absorb("ACK", INVITE, pbx()));
+    assert_false(absorb("INVITE", INVITE, pbx())); /* a new one, for which there is no room */
+    clock_to(40000);
+    CHECK_SENT("SIP/2.0 486", 0);
+    CHECK_QUIET();
+    server_transaction_drop(server);
+    end();
+}
+
+TEST(table_that_became_smaller_gives_one_up_for_each_new_one)
+{
+    char branch[32];
+
+    (void)state;
+    begin_with(8);
+    for (unsigned i = 0; i < 8; i++) {
+        (void)snprintf(branch, sizeof(branch), "z9hG4bK%u", i);
+        respond_200(server_of("MESSAGE", branch, pbx()));
+    }
+    transactions_max_set(table, 3);
+    assert_int_equal(transactions_count(table), 8);
+    assert_true(has_room("z9hG4bKmore"));
+    assert_int_equal(transactions_count(table), 8);
+    assert_true(absorb("MESSAGE", "z9hG4bK1", pbx()));
+    clock_to(32000);
+    assert_int_equal(transactions_count(table), 1);
+    table_destroy();
+}
+
+TEST(room_is_made_though_memory_is_short)
+{
+    struct server_transaction *server;
+    struct hop from = pbx();
+
+    (void)state;
+    begin_with(2);
+    respond_200(server_of("MESSAGE", "z9hG4bK1", from));
+    respond_200(server_of("MESSAGE", "z9hG4bK2", from));
+    memory_fails(1, 1);
+    assert_int_equal(server_transaction_create(table, request("OPTIONS", "z9hG4bK3"), &from, &user,
+                                               &owner, now, &server),
+                     -ENOMEM);
+    memory_is_back();
+    CHECK_EVENT(0, "server ended");
+    assert_true(absorb("MESSAGE", "z9hG4bK2", from));
+    assert_true(has_room("z9hG4bK3"));
+    CHECK_QUIET();
+    table_destroy();
+}
+
 TEST(thousands_of_transactions_are_told_apart)
 {
     struct hop from = pbx();
@@ -612,6 +742,11 @@ int main(void)
         cmocka_unit_test(cookie_with_nothing_after_it_is_no_identifier),
         cmocka_unit_test(own_responses_have_one_to_tag_and_a_100_has_none),
         cmocka_unit_test(server_transactions_are_limited),
+        cmocka_unit_test(answered_requests_make_room_in_the_order_of_their_ends),
+        cmocka_unit_test(invites_make_room_last),
+        cmocka_unit_test(what_comes_again_after_giving_up_does_no_harm),
+        cmocka_unit_test(table_that_became_smaller_gives_one_up_for_each_new_one),
+        cmocka_unit_test(room_is_made_though_memory_is_short),
         cmocka_unit_test(thousands_of_transactions_are_told_apart),
         cmocka_unit_test(server_transaction_may_be_dropped_in_its_server_ended),
         cmocka_unit_test(destroy_ends_everything_without_callbacks),

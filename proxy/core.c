@@ -161,17 +161,6 @@ static unsigned via_worker(struct str via)
     return NOBODY;
 }
 
-static int base64url(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
 /* A flow token begins with version, key and worker; a shorter word or another alphabet is a user's
  * name, or somebody else's. */
 static unsigned token_worker(struct str token)
@@ -181,9 +170,9 @@ static unsigned token_worker(struct str token)
     if (token.len < TOKEN_LEN_MIN)
         return NOBODY;
     for (size_t i = 0; i < token.len; i++)
-        if (base64url(token.p[i]) < 0)
+        if (base64url_digit(token.p[i]) < 0)
             return NOBODY;
-    return (unsigned)((base64url(token.p[2]) & 3) << 6 | base64url(token.p[3]));
+    return (unsigned)((base64url_digit(token.p[2]) & 3) << 6 | base64url_digit(token.p[3]));
 }
 
 /* Bytes before the first of `stops`. */

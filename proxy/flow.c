@@ -229,11 +229,6 @@ void flows_conf_changed(struct proxy *proxy, const struct conf *before)
     }
 }
 
-unsigned flow_dialogs(const struct flow *flow)
-{
-    return flow->dialogs.count;
-}
-
 void flow_answered(struct flow *flow, enum sip_method method, int status, uint64_t now)
 {
     if (!flow || status < 200)

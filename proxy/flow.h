@@ -52,7 +52,6 @@ void flow_close(struct flow *flow, const char *reason, uint64_t now);
 
 /* Worker and number of a connection, "2.17", flow or not. */
 void flow_name_print(const struct proxy *proxy, uint64_t number, char name[FLOW_NAME_SIZE]);
-unsigned flow_dialogs(const struct flow *flow); /* calls that are answered */
 /* It has a call, or a request from or to it waits for its final response. */
 bool flow_is_busy(const struct flow *flow);
 

@@ -81,6 +81,18 @@ struct str arena_number(struct arena *arena, uint64_t number);     /* decimal; p
 struct str number_text(char digits[NUMBER_SIZE], uint64_t number); /* decimal; borrows `digits` */
 void number_hex(char *at, unsigned digits, uint64_t number);       /* lower case; no NUL */
 
+/* Six bits (RFC 4648 5). -1: no digit of base64url. */
+static inline int base64url_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
 /* Output of bounded size: what does not fit sets `overflow`, and nothing is written beyond. */
 struct buf {
     char *p;

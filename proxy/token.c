@@ -121,17 +121,6 @@ struct str token_print(struct token_keys *keys, struct arena *arena, const struc
     return (struct str){(char *)text, (size_t)size};
 }
 
-static int sextet(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
 /* base64url without padding. Bytes that it stands for; 0: it is none. */
 static size_t decode(struct str text, uint8_t *bytes)
 {
@@ -141,7 +130,7 @@ static size_t decode(struct str text, uint8_t *bytes)
     if (text.len % 4 == 1)
         return 0;
     for (size_t i = 0; i < text.len; i++) {
-        int value = sextet(text.p[i]);
+        int value = base64url_digit(text.p[i]);
 
         if (value < 0)
             return 0;

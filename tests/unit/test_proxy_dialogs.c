@@ -2,6 +2,14 @@
 #include "calls.h"
 #include "check.h"
 
+static unsigned flow_dialogs(const struct flow *flow)
+{
+    struct flow_facts facts;
+
+    flow_facts(flow, &facts);
+    return facts.dialogs;
+}
+
 #define CONTACT "Contact: <sip:bob@10.0.0.5:5060>"
 
 static unsigned all(void)

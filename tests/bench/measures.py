@@ -362,8 +362,11 @@ def workers(place, cls, kind, notes):
             before = server.counts()
             said, cpu = cpu_of(server, generator, f"run what=register seconds={settings.seconds}")
             moved = {name: n - before.get(name, 0) for name, n in server.counts().items()}
+            resumed = generator.ask(f"handshake seconds={settings.seconds / 5} resume=1")
         each[count] = cpu / said["done"]
         notes.add(f"workers cpu {count}", cls.name, kind, each[count] * 1e6)
         handed = sum(n for name, n in moved.items() if name.startswith("sipward_mailbox_messages_total"))
         notes.add(f"workers handed {count}", cls.name, kind, handed / said["done"] * 100)
+    notes.add("workers resumed", cls.name, kind, resumed["resumed"] / resumed["done"] * 100)
     notes.add("workers gain", cls.name, kind, 2 * each[1] / each[2])
+    notes.add("workers lost", cls.name, kind, (each[2] / each[1] - 1) * 100)

@@ -60,7 +60,9 @@ WORKERS = [
     ("workers cpu 1", "server CPU per REGISTER, one worker on one core (µs)", 1),
     ("workers cpu 2", "server CPU per REGISTER, two workers on two cores (µs)", 1),
     ("workers gain", "throughput of two by CPU time, against one", 2),
+    ("workers lost", "CPU that a REGISTER costs more with two, the hand-over in it (%)", 1),
     ("workers handed 2", "messages handed over between threads, of 100 requests", 0),
+    ("workers resumed", "handshakes that were really resumed, with two (%)", 0),
 ]
 HOW = """The server has one core ({server}), the load generator and the stand-in PBX have the other ({load}). Each
 figure is the median of {rounds} (lowest to highest), in which the servers take turns and are started
@@ -134,8 +136,19 @@ def growth_rows(notes, what, words):
     return [(f"growth {what} {n}", words.format(n=f"{n:,}"), 1) for n in sorted(counts)]
 
 
+def less_floor(notes):
+    """What of growth is a server's own: sockets, caches and OpenSSL grow in the floor as well."""
+    for (figure, name, kind), values in list(notes.samples.items()):
+        floor = notes.samples.get((figure, "floor", kind))
+        if figure.startswith("growth connections ") and name != "floor" and floor:
+            own = statistics.median(values) - statistics.median(floor)
+            notes.samples[figure.replace("connections", "own"), name, kind] = [own]
+
+
 def sections(notes, names, kinds):
+    less_floor(notes)
     growth = growth_rows(notes, "connections", "{n} connections")
+    growth += growth_rows(notes, "own", "{n} connections, less the floor's")
     growth += growth_rows(notes, "open", "{n} open INVITEs")
     for title, rows in (
         ("Cost of a message, a connection, a handshake", ROWS),

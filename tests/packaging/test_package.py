@@ -44,6 +44,17 @@ def unpacked(package, tmp_path):
     return tmp_path / "unpacked"
 
 
+def test_one_version():
+    def found(file, pattern):
+        return set(re.findall(pattern, (PROJECT / file).read_text(encoding="utf-8"), re.M))
+
+    version = found("CMakeLists.txt", r"^project\(sipward VERSION (\S+)")
+    assert len(version) == 1
+    assert found("deploy/Dockerfile", r'image\.version="(.*?)"') == version
+    assert version <= found("deploy/debian/changelog", r"^sipward \((.*)-\d+\)")
+    assert version <= found("CHANGELOG.md", r"^## (\d\S*)")
+
+
 def test_lintian(package):
     code, said = run("lintian", "--fail-on", "error", package)
     assert code == 0, said

@@ -8,15 +8,18 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "bench"  # the same samples give the same file
 
 from matplotlib import pyplot  # noqa: E402
+from report import SHOWN  # noqa: E402
 
 COLOURS = {"sipward": "#1b7f5c", "kamailio": "#c2571a", "haproxy": "#3a6ea5", "floor": "#999999"}
 BARS = [
     ("cpu register", "CPU per REGISTER, µs"),
+    ("cpu call", "CPU per call, µs"),
     ("saturated register", "REGISTER/s on one core"),
     ("latency p99", "p99 at 1,000/s, ms"),
     ("handshake full", "CPU per full handshake, ms"),
+    ("memory idle", "kB per idle connection"),
     ("memory registered", "kB per registered connection"),
-    ("cpu call", "CPU per call, µs"),
+    ("storm p99", "others' p99 in a storm, ms (log)"),
 ]
 
 
@@ -26,23 +29,28 @@ def middle(notes, figure, name, kind):
 
 
 def save(figure, folder, name):
-    figure.tight_layout()
     figure.savefig(folder / name, metadata={"Date": None})
     pyplot.close(figure)
 
 
 def comparison(notes, names, kinds, folder):
-    figure, all_axes = pyplot.subplots(2, 3, figsize=(11, 6))
+    figure, all_axes = pyplot.subplots(2, 4, figsize=(13, 6))
     for axes, (what, title) in zip(all_axes.flat, BARS):
         for i, name in enumerate(names):
-            for j, kind in enumerate(kinds):
-                value = middle(notes, what, name, kind)
-                if value is not None:
-                    axes.bar(j + i * 0.8 / len(names), value, 0.7 / len(names),
-                             color=COLOURS[name], label=name if j == 0 else None)
+            at = [j + (i + 0.5) * 0.8 / len(names) for j in range(len(kinds))]
+            values = [middle(notes, what, name, kind) or 0 for kind in kinds]
+            bars = axes.bar(at, values, 0.72 / len(names), color=COLOURS[name])
+            labels = [f"{v:,.0f}" if v >= 100 else f"{v:.2g}" if v < 10 else f"{v:.1f}" for v in values]
+            axes.bar_label(bars, [label if v else "" for label, v in zip(labels, values)], fontsize=6)
+        if "(log)" in title:
+            axes.set_yscale("log")
         axes.set_title(title, fontsize=10)
-        axes.set_xticks([j + 0.4 - 0.4 / len(names) for j in range(len(kinds))], [k.upper() for k in kinds])
-    all_axes.flat[0].legend(fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.set_xlim(-0.2, len(kinds))
+        axes.set_xticks([j + 0.4 for j in range(len(kinds))], [k.upper() for k in kinds])
+    figure.legend([pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[n]) for n in names],
+                  [SHOWN[n] for n in names], ncols=len(names), loc="lower center", fontsize=9)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     save(figure, folder, "comparison.svg")
 
 
@@ -56,12 +64,14 @@ def growth(notes, names, kinds, folder):
                 values = [(n, v) for n, v in values if v is not None]
                 if values:
                     axes.plot(*zip(*values), marker="o", color=COLOURS[name],
-                              linestyle="-" if kind == "tls" else "--", label=f"{name} {kind.upper()}")
+                              linestyle="-" if kind == "tls" else "--", label=f"{SHOWN[name]}, {kind.upper()}")
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("connections" if what == "connections" else "open INVITEs")
         axes.set_ylabel("CPU per REGISTER, µs")
-        axes.legend(fontsize=8)
+        if axes.lines:
+            axes.legend(fontsize=8)
+    figure.tight_layout()
     save(figure, folder, "growth.svg")
 
 

@@ -59,16 +59,22 @@ static uint16_t address_print(const struct sockaddr *sa, char *text, size_t size
     return ntohs(in->sin_port);
 }
 
+struct token flow_named(const struct flow *flow, enum token_kind kind, struct str uri)
+{
+    return (struct token){
+        .kind = kind,
+        .worker = flow->proxy->options.worker,
+        .slot = flow->slot,
+        .instance = flow->proxy->options.instance,
+        .generation = flow->generation,
+        .uri = uri,
+    };
+}
+
 static int flow_sign(struct flow *flow)
 {
     struct proxy *proxy = flow->proxy;
-    struct token token = {
-        .kind = TOKEN_FLOW,
-        .worker = proxy->options.worker,
-        .slot = flow->slot,
-        .instance = proxy->options.instance,
-        .generation = flow->generation,
-    };
+    struct token token = flow_named(flow, TOKEN_FLOW, STR(""));
     struct str text;
 
     arena_reset(&proxy->arena);
@@ -273,21 +279,23 @@ int flow_find(struct proxy *proxy, const struct token *token, struct flow **out)
 
 int flow_token_read(struct proxy *proxy, struct str text, struct token *out)
 {
-    struct token token;
-    struct flow *flow;
+    struct str uri = {NULL, 0};
+    struct flow *flow = NULL;
+    bool contact = false;
+    uint32_t slot;
 
-    if (!token_peek(text, &token) && !flow_find(proxy, &token, &flow)) {
-        if (token.kind == TOKEN_FLOW &&
-            token_equals(text, (struct str){flow->token, TOKEN_FLOW_LEN}))
-            token.uri = STR("");
-        else if (flow->contact && token_equals(text, flow->contact->token))
-            token.uri = arena_dup(&proxy->arena, flow->contact->uri);
-        if (token.uri.p) {
-            *out = token;
-            return 0;
-        }
+    if (!token_slot(text, &slot) && slot < proxy->slot_count)
+        flow = proxy->slots[slot].flow;
+    if (flow && token_equals(text, (struct str){flow->token, TOKEN_FLOW_LEN})) {
+        uri = STR("");
+    } else if (flow && flow->contact && token_equals(text, flow->contact->token)) {
+        contact = true;
+        uri = arena_dup(&proxy->arena, flow->contact->uri);
     }
-    return token_parse(proxy->tokens, &proxy->arena, text, out);
+    if (!uri.p)
+        return token_parse(proxy->tokens, &proxy->arena, text, out);
+    *out = flow_named(flow, contact ? TOKEN_CONTACT : TOKEN_FLOW, uri);
+    return 0;
 }
 
 bool flow_is_full(const struct flow *flow, const struct sip_msg *request)

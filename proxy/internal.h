@@ -18,8 +18,8 @@ struct forward;
  * block. */
 struct contact_mask {
     struct str uri, user; /* the client's, and its user part */
-    struct str params;    /* of the URI, that the core may see */
-    struct str token;
+    struct str tail;      /* of ours, behind the host: its parameters, ";flow=" and the token */
+    struct str token;     /* in there */
     char bytes[];
 };
 
@@ -129,6 +129,8 @@ bool core_transport_choose(struct proxy *proxy, struct hop *to, size_t len, uint
 
 /* ---- flow.c ---- */
 
+/* A token that names it. */
+struct token flow_named(const struct flow *flow, enum token_kind kind, struct str uri);
 /* Find the flow that a verified token names. -ENOENT: its connection is gone. */
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out);
 /* token_parse(), but what a flow here is named by was signed here: no MAC is computed of it (R7).

@@ -342,14 +342,8 @@ static struct str contact_params(struct arena *arena, struct str params)
 static int contact_mask_make(struct proxy *proxy, struct flow *flow, struct str uri,
                              const struct contact_mask **out)
 {
-    struct token token = {
-        .kind = TOKEN_CONTACT,
-        .worker = proxy->options.worker,
-        .slot = flow->slot,
-        .instance = proxy->options.instance,
-        .generation = flow->generation,
-    };
-    struct str text, params;
+    struct str text, params, tail;
+    struct token token;
     struct contact_mask *mask, *kept;
     struct sip_uri parsed;
     size_t size;
@@ -360,25 +354,27 @@ static int contact_mask_make(struct proxy *proxy, struct flow *flow, struct str 
         return err == -ENOMEM ? err : -EBADMSG;
     if (!parsed.host.p)
         return 0;
-    token.uri = parsed.text;
+    token = flow_named(flow, TOKEN_CONTACT, parsed.text);
     text = token_print(proxy->tokens, &proxy->arena, &token);
     params = contact_params(&proxy->arena, parsed.params);
     if (!text.p || !params.p)
         return -ENOMEM;
-    size = sizeof(*mask) + parsed.text.len + params.len + text.len;
+    tail = ARENA_JOIN(&proxy->arena, params, STR(";flow="), text);
+    if (!tail.p)
+        return -ENOMEM;
+    size = sizeof(*mask) + parsed.text.len + tail.len;
     kept = malloc(size);
     mask = kept ? kept : arena_alloc(&proxy->arena, size); /* then it is made again next time */
     if (!mask)
         return -ENOMEM;
     mask->uri = (struct str){mask->bytes, parsed.text.len};
     mask->user = (struct str){NULL, parsed.user.len};
-    mask->params = (struct str){mask->bytes + parsed.text.len, params.len};
-    mask->token = (struct str){mask->bytes + parsed.text.len + params.len, text.len};
+    mask->tail = (struct str){mask->bytes + parsed.text.len, tail.len};
+    mask->token = (struct str){mask->tail.p + tail.len - text.len, text.len};
     memcpy(mask->bytes, parsed.text.p, parsed.text.len);
     if (parsed.user.len)
         mask->user.p = mask->bytes + (parsed.user.p - parsed.text.p);
-    memcpy(mask->bytes + parsed.text.len, params.p, params.len);
-    memcpy(mask->bytes + parsed.text.len + params.len, text.p, text.len);
+    memcpy(mask->bytes + parsed.text.len, tail.p, tail.len);
     if (kept) {
         free(flow->contact);
         flow->contact = kept;
@@ -411,7 +407,7 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
         value =
             ARENA_JOIN(&proxy->arena, addr.display, addr.display.len ? STR(" <sip:") : STR("<sip:"),
                        mask->user, mask->user.len ? STR("@") : STR(""), host, core_transport(core),
-                       mask->params, STR(";flow="), mask->token, STR(">"), addr.params);
+                       mask->tail, STR(">"), addr.params);
         if (!value.p)
             return -ENOMEM;
         msg->headers[i].value = value;
@@ -419,23 +415,44 @@ static int contacts_mask(struct proxy *proxy, struct sip_msg *msg, struct flow *
     return 0;
 }
 
+/* Most come back as they were sent: nothing of them has to be read again. */
+static bool is_masked(const struct contact_mask *mask, struct str uri)
+{
+    return mask && uri.len > mask->tail.len &&
+           !memcmp(uri.p + uri.len - mask->tail.len, mask->tail.p, mask->tail.len);
+}
+
+/* The client's own URI in the place of one that the core was told; p NULL: it is none of ours. */
+static struct str contact_own(struct proxy *proxy, const struct flow *flow,
+                              const struct text_addr *addr)
+{
+    struct str none = {NULL, 0}, text;
+    struct sip_uri uri;
+    struct token token;
+
+    if (is_masked(flow->contact, addr->uri))
+        return flow->contact->uri;
+    uri_of(addr->uri, &addr->pieces, &uri);
+    if (!sip_param(uri.params, STR("flow"), &text) || !text.p ||
+        flow_token_read(proxy, text, &token) || token.kind != TOKEN_CONTACT)
+        return none;
+    return token.uri;
+}
+
 /* A REGISTER's 200 lists what the core was told: the client gets its own URIs back. */
-static int contacts_restore(struct proxy *proxy, struct sip_msg *response)
+static int contacts_restore(struct proxy *proxy, struct sip_msg *response, const struct flow *flow)
 {
     for (int i = -1; (i = sip_find(response, HEADER_CONTACT, (unsigned)(i + 1))) >= 0;) {
-        struct str value, text;
+        struct str value, own;
         struct text_addr addr;
-        struct sip_uri uri;
-        struct token token;
 
         if (!sip_addr_cut(response, (unsigned)i, &addr))
             continue;
-        uri_of(addr.uri, &addr.pieces, &uri);
-        if (!sip_param(uri.params, STR("flow"), &text) || !text.p ||
-            flow_token_read(proxy, text, &token) || token.kind != TOKEN_CONTACT)
+        own = contact_own(proxy, flow, &addr);
+        if (!own.p)
             continue;
         value = ARENA_JOIN(&proxy->arena, addr.display, addr.display.len ? STR(" <") : STR("<"),
-                           token.uri, STR(">"), addr.params);
+                           own, STR(">"), addr.params);
         if (!value.p)
             return -ENOMEM;
         response->headers[i].value = value;
@@ -528,7 +545,7 @@ int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct
     err = headers_cross(proxy, response, CONF_TO_ACCESS);
     if (err || response->method != SIP_REGISTER || response->status / 100 != 2)
         return err;
-    err = contacts_restore(proxy, response);
+    err = contacts_restore(proxy, response, to->flow);
     if (!err && outbound && sip_find(response, HEADER_FLOW_TIMER, 0) < 0) { /* R10 */
         unsigned idle = proxy->conf->limits.idle_timeout_s;
         unsigned most = idle - idle / 5; /* a keepalive has some way to come */

@@ -19,12 +19,7 @@ void uri_of(struct str text, const struct text_uri *pieces, struct sip_uri *out)
     colon = pieces->user.len ? memchr(pieces->user.p, ':', pieces->user.len) : NULL;
     out->user = pieces->user;
     out->user.len = colon ? (size_t)(colon - pieces->user.p) : pieces->user.len;
-    rest = (struct str){pieces->host.p + pieces->host.len, 0};
-    rest.len = (size_t)(text.p + text.len - rest.p);
-    while (rest.len && *rest.p != ';' && *rest.p != '?') {
-        rest.p++;
-        rest.len--;
-    }
+    rest = pieces->rest;
     headers = rest.len ? memchr(rest.p, '?', rest.len) : NULL;
     out->params = rest;
     out->params.len = headers ? (size_t)(headers - rest.p) : rest.len;

@@ -40,9 +40,9 @@ void token_keys_destroy(struct token_keys **keys);
 
 /* Text of a token. p NULL: the URI is too long, or the arena is full. */
 struct str token_print(struct token_keys *keys, struct arena *arena, const struct token *token);
-/* Which flow it names and of what kind it is, whoever made it: for who compares it with the token
- * that this flow has. out->uri is not read. -EINVAL: not a token. */
-int token_peek(struct str text, struct token *out);
+/* The slot that it names, whoever made it: for who compares it with the token that the flow in
+ * there has. -EINVAL: not a token. */
+int token_slot(struct str text, uint32_t *out);
 bool token_equals(struct str text, struct str kept); /* in constant time */
 /* Read and verify. out->uri is in the arena. */
 int token_parse(struct token_keys *keys, struct arena *arena, struct str text, struct token *out);

@@ -12,6 +12,8 @@ enum {
     MESSAGE_LINE_MAX = 32768,
     VALUE_MAX = 512, /* one field must not push the others out */
     RESERVE = 32,    /* for what closes a line that was cut */
+    TOKEN_LEN_MIN = 32,
+    TOKEN_LEN_SHOWN = 8,
 };
 
 static _Atomic enum log_level log_level = LOG_INFO;
@@ -169,7 +171,6 @@ static void add_text(struct line *line, struct str s, bool quoted)
  * base64url after "sip:" or "flow=". What names worker and slot is shown, the MAC is not. */
 static size_t token_shown(struct str s, size_t *token_end)
 {
-    enum { TOKEN_LEN_MIN = 32, TOKEN_LEN_SHOWN = 8 };
     static const bool base64url[256] = {
         ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['0' ... '9'] = true,
         ['-'] = true,         ['_'] = true,
@@ -217,6 +218,10 @@ static size_t password_shown(struct str s, size_t *password_end)
 /* Text that may hold what is secret: that is left out (X5). */
 static void add_shown(struct line *line, struct str s, bool quoted)
 {
+    if (s.len < TOKEN_LEN_MIN && !(s.len && memchr(s.p, '@', s.len))) {
+        add_text(line, s, quoted);
+        return;
+    }
     while (s.len && !line->cut) {
         size_t token_end, password_end;
         size_t shown = token_shown(s, &token_end), end = token_end;
@@ -259,14 +264,15 @@ static void add_value(struct line *line, struct str s)
 static void add_field(struct line *line, const struct log_field *field)
 {
     size_t begin = line->len;
-    char number[24];
+    int64_t number = field->number;
+    char digits[NUMBER_SIZE];
 
     add(line, line->json ? STR(",\"") : STR(" "));
     add(line, str_of(field->key));
     add(line, line->json ? STR("\":") : STR("="));
     if (field->kind == LOG_FIELD_INT) {
-        snprintf(number, sizeof(number), "%" PRId64, field->number);
-        add(line, str_of(number));
+        add(line, number < 0 ? STR("-") : STR(""));
+        add(line, number_text(digits, number < 0 ? -(uint64_t)number : (uint64_t)number));
         if (line->cut)
             line->len = begin; /* half a number would be a wrong one */
         return;
@@ -279,22 +285,58 @@ static void add_field(struct line *line, const struct log_field *field)
     add_value(line, field->text);
 }
 
-static void line_begin(struct line *line, enum log_level level, const char *what)
+/* Decimal digits of a number, with zeros in front. */
+static char *put_digits(char *at, unsigned digits, long number)
+{
+    for (unsigned i = digits; i--; number /= 10)
+        at[i] = (char)('0' + number % 10);
+    return at + digits;
+}
+
+enum { TIME_SIZE = sizeof("2026-11-23T09:48:00.123Z") - 1 };
+
+static struct str time_text(char text[TIME_SIZE])
 {
     struct timespec now;
     struct tm utc;
-    char head[96];
+    char *at = text;
 
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
-    snprintf(head, sizeof(head),
-             line->json ? "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\","
-                        : "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %-5s ",
-             utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-             now.tv_nsec / 1000000, level_names[level]);
-    add(line, str_of(head));
+    const struct {
+        long number;
+        unsigned digits;
+        char end;
+    } parts[] = {
+        {utc.tm_year + 1900,    4, '-'},
+        {utc.tm_mon + 1,        2, '-'},
+        {utc.tm_mday,           2, 'T'},
+        {utc.tm_hour,           2, ':'},
+        {utc.tm_min,            2, ':'},
+        {utc.tm_sec,            2, '.'},
+        {now.tv_nsec / 1000000, 3, 'Z'},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        at = put_digits(at, parts[i].digits, parts[i].number);
+        *at++ = parts[i].end;
+    }
+    return (struct str){text, TIME_SIZE};
+}
+
+static void line_begin(struct line *line, enum log_level level, const char *what)
+{
+    struct str name = str_of(level_names[level]);
+    char text[TIME_SIZE];
+
     if (line->json)
-        add(line, STR("\"event\":\""));
+        add(line, STR("{\"time\":\""));
+    add(line, time_text(text));
+    add(line, line->json ? STR("\",\"level\":\"") : STR(" "));
+    add(line, name);
+    if (line->json)
+        add(line, STR("\",\"event\":\""));
+    else
+        add(line, level == LOG_INFO ? STR("  ") : STR(" ")); /* what follows is in columns */
     add_text(line, str_of(what), line->json);
     if (line->json)
         add_end(line, STR("\""));

@@ -608,6 +608,23 @@ static void keepalives_note(const struct forward *forward, const struct sip_msg 
         flow_keepalives_agreed(forward->from.flow, seconds, now);
 }
 
+/* What is remembered of a response that passes: behind its sending, which nothing of this waits
+ * for.
+ */
+static void response_note(struct forward *forward, const struct sip_msg *response, uint64_t now)
+{
+    struct flow *flow = forward->from.flow;
+
+    if (response->status >= 200)
+        log_final(forward, response);
+    keepalives_note(forward, response, now);
+    flow_answered(flow, forward->method, response->status, now);
+    if (forward->registering_key && flow && response->status / 100 == 2)
+        registering_done(forward->registering, forward->registering_key, &flow->registered_aors,
+                         response, now);
+    dialog_answered(forward, response);
+}
+
 static void on_response(void *owner, struct client_transaction *client, struct sip_msg *response,
                         uint64_t now)
 {
@@ -652,16 +669,9 @@ static void on_response(void *owner, struct client_transaction *client, struct s
             forward_answer(forward, REFUSE_RESPONSE, now);
         return;
     }
-    if (status >= 200)
-        log_final(forward, response);
-    keepalives_note(forward, response, now);
-    flow_answered(forward->from.flow, forward->method, status, now);
-    if (forward->registering_key && forward->from.flow && status / 100 == 2)
-        registering_done(forward->registering, forward->registering_key,
-                         &forward->from.flow->registered_aors, response, now);
-    dialog_answered(forward, response);
     server_transaction_send(forward->server, status, buf_str(&proxy->out), now);
     origin_settle(forward);
+    response_note(forward, response, now);
 }
 
 /* What a request gets whose client is gone: one that its sender has cancelled is no failure. */

@@ -83,22 +83,30 @@ static char *put(char *at, struct str s)
     return at + s.len;
 }
 
+/* Piece by piece: it needs repair, or may not fit. */
+__attribute__((noinline)) static void add_header_pieces(struct buf *out,
+                                                        const struct sip_header *header)
+{
+    buf_add(out, header->name);
+    buf_add(out, header->value.len ? STR(": ") : STR(":"));
+    add_value(out, header);
+    buf_add(out, STR("\r\n"));
+}
+
 /* Name, colon, blank, value, line end: gathered at once. */
-static void add_header(struct buf *out, const struct sip_header *header)
+static inline void add_header(struct buf *out, const struct sip_header *header)
 {
     struct str name = header->name, value = header->value;
+    size_t len = name.len + value.len + strlen(": \r\n");
     char *at = out->p + out->len;
 
-    if (header->repair || !value.len || name.len + value.len + 4 > out->size - out->len) {
-        buf_add(out, name);
-        buf_add(out, value.len ? STR(": ") : STR(":"));
-        add_value(out, header);
-        buf_add(out, STR("\r\n"));
+    if (header->repair || !value.len || len > out->size - out->len) {
+        add_header_pieces(out, header);
         return;
     }
     at = put(put(at, name), STR(": "));
     put(put(at, value), STR("\r\n"));
-    out->len += name.len + value.len + 4;
+    out->len += len;
 }
 
 void sip_print(const struct sip_msg *msg, struct buf *out)

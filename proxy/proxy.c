@@ -167,7 +167,8 @@ static void reply_tag(const struct proxy *proxy, const struct sip_msg *request,
     uint64_t hash = XXH3_64bits_withSeed(request->call_id.p, request->call_id.len,
                                          proxy->options.instance + request->cseq);
 
-    (void)snprintf(tag, REPLY_TAG_SIZE, "%016lx", (unsigned long)hash);
+    number_hex(tag, REPLY_TAG_SIZE - 1, hash);
+    tag[REPLY_TAG_SIZE - 1] = '\0';
 }
 
 bool proxy_replied(const struct proxy *proxy, const struct sip_msg *ack)

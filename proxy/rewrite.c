@@ -46,6 +46,24 @@ static struct str via_params(struct arena *arena, struct str params, bool drop_r
     return (struct str){text, (size_t)(at - text)};
 }
 
+/* As inet_ntop(), but without its printf: this is done for every request of the core side. */
+static struct str ipv4_text(const struct in_addr *address, char text[INET6_ADDRSTRLEN])
+{
+    const uint8_t *bytes = (const uint8_t *)&address->s_addr;
+    char *at = text;
+
+    for (size_t i = 0; i < sizeof(address->s_addr); i++) {
+        char digits[NUMBER_SIZE];
+        struct str number = number_text(digits, bytes[i]);
+
+        if (i)
+            *at++ = '.';
+        memcpy(at, number.p, number.len);
+        at += number.len;
+    }
+    return (struct str){text, (size_t)(at - text)};
+}
+
 /* Where a request came from, as `received` and `rport` say it. p NULL: from no address. */
 static struct str source(const struct hop *from, char text[INET6_ADDRSTRLEN], uint16_t *port)
 {
@@ -59,11 +77,10 @@ static struct str source(const struct hop *from, char text[INET6_ADDRSTRLEN], ui
     if (from->core.sa.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &from->core.in6.sin6_addr, text, INET6_ADDRSTRLEN);
         *port = ntohs(from->core.in6.sin6_port);
-    } else {
-        inet_ntop(AF_INET, &from->core.in.sin_addr, text, INET6_ADDRSTRLEN);
-        *port = ntohs(from->core.in.sin_port);
+        return str_of(text);
     }
-    return str_of(text);
+    *port = ntohs(from->core.in.sin_port);
+    return ipv4_text(&from->core.in.sin_addr, text);
 }
 
 int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,

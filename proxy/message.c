@@ -130,11 +130,11 @@ static bool has_uri_headers(struct str uri)
 static void request_uri_check(struct scan *scan)
 {
     struct str uri = scan->msg->uri;
-    struct text_uri cut;
+    struct text_uri *cut = &scan->msg->uri_cut;
 
-    if (!text_uri_cut(uri, &cut) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
+    if (!text_uri_cut(uri, cut) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
         refuse(scan, REFUSE_REQUEST_URI);
-    else if (!cut.host.p && !str_eq_nocase(cut.scheme, STR("tel")))
+    else if (!cut->host.p && !str_eq_nocase(cut->scheme, STR("tel")))
         refuse(scan, REFUSE_URI_SCHEME);
 }
 

@@ -90,11 +90,12 @@ struct sip_header {
 
 struct sip_msg {
     bool is_request;
-    enum sip_method method; /* request: its own; response: the CSeq's */
-    struct str method_name; /* likewise */
-    struct str uri;         /* request only */
-    int status;             /* response only: 100 to 699; -1: a bad one, behind "SIP/" */
-    struct str reason;      /* response only */
+    enum sip_method method;  /* request: its own; response: the CSeq's */
+    struct str method_name;  /* likewise */
+    struct str uri;          /* request only */
+    struct text_uri uri_cut; /* as it came; its scheme is where it begins */
+    int status;              /* response only: 100 to 699; -1: a bad one, behind "SIP/" */
+    struct str reason;       /* response only */
 
     struct str body;
 

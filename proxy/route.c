@@ -36,6 +36,15 @@ static bool uri_cut(struct str text, struct sip_uri *out)
     return true;
 }
 
+/* The Request-URI as it came, or what a strict router had in its place. */
+static bool request_uri_cut(const struct sip_msg *request, struct str text, struct sip_uri *out)
+{
+    if (request->uri_cut.scheme.p != text.p)
+        return uri_cut(text, out);
+    uri_of(text, &request->uri_cut, out);
+    return true;
+}
+
 struct str core_host(const struct proxy *proxy, const struct core_addr *to)
 {
     bool six = core_addr_is_ip(to) ? to->sa.sa_family == AF_INET6 : !proxy->core_host4[0];
@@ -236,7 +245,7 @@ static enum refusal strict_repair(struct proxy *proxy, struct sip_msg *request,
     struct sip_addr last;
     int index = -1;
 
-    if (sip_find(request, HEADER_ROUTE, 0) < 0 || !uri_cut(request->uri, &uri))
+    if (sip_find(request, HEADER_ROUTE, 0) < 0 || !request_uri_cut(request, request->uri, &uri))
         return REFUSE_NOT;
     switch (uri_token(proxy, &uri, &routing->token)) {
     case -EBADMSG: return REFUSE_TOKEN_FORGED;
@@ -351,7 +360,7 @@ static enum refusal target_core(struct proxy *proxy, struct sip_msg *request,
         return target_backend(proxy, request, now, target);
     if (routing->has_next)
         uri = routing->next;
-    else if (!uri_cut(routing->uri, &uri))
+    else if (!request_uri_cut(request, routing->uri, &uri))
         return REFUSE_URI_FOREIGN;
 
     backend = backend_find(proxy, request, &uri, now);
@@ -393,7 +402,7 @@ static enum refusal target_flow(struct proxy *proxy, struct sip_msg *request,
     struct sip_uri uri = {0};
     int err = -EINVAL;
 
-    if (uri_cut(routing->uri, &uri)) {
+    if (request_uri_cut(request, routing->uri, &uri)) {
         err = contact_token(proxy, &uri, &contact);
         if (err == -EBADMSG)
             return REFUSE_TOKEN_FORGED;

@@ -153,12 +153,6 @@ static struct client_transaction *find(const struct transactions *transactions, 
     return transactions->slots[slot].client;
 }
 
-static uint64_t branch_hash(const struct transactions *transactions, struct str branch)
-{
-    return XXH3_64bits_withSecret(branch.p, branch.len, transactions->secret,
-                                  sizeof(transactions->secret));
-}
-
 /* Our Via is the first one that sip_print() prints, and no value has a line end in it. */
 static const struct str first_via = {"\r\nVia: SIP/2.0/", 15};
 
@@ -178,7 +172,7 @@ static void branch_keep(struct client_transaction *client, struct str request)
     while (at<end && * at> ' ' && *at != ';' && *at != ',')
         at++;
     branch.len = (size_t)(at - branch.p);
-    client->branch = branch_hash(client->table, branch);
+    client->branch = transactions_hash(client->table, branch);
 }
 
 static void request_forget(struct client_transaction *client)
@@ -726,7 +720,7 @@ int transactions_response(struct transactions *transactions, struct sip_msg *res
     struct client_transaction *client = find(transactions, response->top_branch);
 
     if (!client || !client->sent || !hop_same_host(&client->to, from) ||
-        branch_hash(transactions, response->top_branch) != client->branch)
+        transactions_hash(transactions, response->top_branch) != client->branch)
         return -ENOENT;
     if (response->method == SIP_CANCEL && client->method == SIP_INVITE)
         return cancel_response(client, response->status, now);

@@ -358,25 +358,41 @@ static void timer_c_start(struct forward *forward, uint64_t now)
                     timer_c_fire);
 }
 
-/* Who stands in the Record-Routes behind the first `skip`: user, host and port. All else of them
- * may come back in another spelling, default ports too. */
-static uint64_t record_routes_hash(const struct sip_msg *msg, unsigned skip)
+/* Of a name in any case. One that is too long for DNS is nobody's, and stays as spelled. */
+static uint64_t host_hash(const struct transactions *transactions, struct str host)
+{
+    char lower[256];
+
+    if (host.len > sizeof(lower))
+        return transactions_hash(transactions, host);
+    for (size_t i = 0; i < host.len; i++)
+        lower[i] =
+            (char)(host.p[i] >= 'A' && host.p[i] <= 'Z' ? host.p[i] + ('a' - 'A') : host.p[i]);
+    return transactions_hash(transactions, (struct str){lower, host.len});
+}
+
+/* Who stands in the Record-Routes behind the first `skip`, in their order: user, host and port. All
+ * else of them may come back in another spelling, default ports too. By a secret: what differs
+ * could be made to look the same otherwise. */
+static uint64_t record_routes_hash(const struct transactions *transactions,
+                                   const struct sip_msg *msg, unsigned skip)
 {
     uint64_t hash = 0;
 
     for (int i = -1; (i = sip_find(msg, HEADER_RECORD_ROUTE, (unsigned)(i + 1))) >= 0;) {
         struct text_addr addr;
         const struct text_uri *uri = &addr.pieces;
-        int port;
+        uint64_t parts[4];
 
         if (skip && skip--)
             continue;
         if (!sip_addr_cut(msg, (unsigned)i, &addr))
             continue; /* none that sip_scan() lets pass */
-        port = uri->port == 5060 || uri->port == 5061 ? 0 : uri->port;
-        hash = XXH3_64bits_withSeed(uri->user.len ? uri->user.p : "", uri->user.len, hash);
-        hash = host_name_hash(uri->host) ^ hash;
-        hash = XXH3_64bits_withSeed(&port, sizeof(port), hash);
+        parts[0] = hash;
+        parts[1] = transactions_hash(transactions, uri->user);
+        parts[2] = host_hash(transactions, uri->host);
+        parts[3] = uri->port == 5060 || uri->port == 5061 ? 0 : (uint64_t)uri->port;
+        hash = transactions_hash(transactions, (struct str){(const char *)parts, sizeof(parts)});
     }
     return hash;
 }
@@ -399,8 +415,8 @@ static bool record_routes_kept(const struct forward *forward, const struct sip_m
     if (!count || !forward->to.flow)
         return true;
     return count >= forward->record_route_count &&
-           record_routes_hash(response, count - forward->record_route_count) ==
-               forward->record_routes;
+           record_routes_hash(forward->proxy->transactions, response,
+                              count - forward->record_route_count) == forward->record_routes;
 }
 
 enum refusal forward_send(struct forward *forward, struct sip_msg *request,
@@ -426,7 +442,7 @@ enum refusal forward_send(struct forward *forward, struct sip_msg *request,
     }
     if (target->hop.flow) {
         forward->record_route_count = record_route_count(request);
-        forward->record_routes = record_routes_hash(request, 0);
+        forward->record_routes = record_routes_hash(proxy->transactions, request, 0);
     }
     timer_c_start(forward, now);
     client_transaction_hop_set(forward->client, &to);

@@ -126,8 +126,7 @@ static struct str key_print(struct transactions *transactions, const struct sip_
 
 static unsigned key_hash(const struct transactions *transactions, struct str key)
 {
-    return (unsigned)XXH3_64bits_withSecret(key.p, key.len, transactions->secret,
-                                            sizeof(transactions->secret));
+    return (unsigned)transactions_hash(transactions, key);
 }
 
 /* ---- finding ---- */

@@ -63,6 +63,12 @@ uint64_t transactions_random(struct transactions *transactions)
     return transactions->random[--transactions->random_left];
 }
 
+uint64_t transactions_hash(const struct transactions *transactions, struct str bytes)
+{
+    return XXH3_64bits_withSecret(bytes.p ? bytes.p : "", bytes.len, transactions->secret,
+                                  sizeof(transactions->secret));
+}
+
 int transactions_create(const struct transactions_options *options, struct transactions **out)
 {
     struct transactions *transactions = calloc(1, sizeof(*transactions));

@@ -85,6 +85,8 @@ size_t transactions_count(const struct transactions *transactions);      /* both
 bool transactions_crowded(const struct transactions *transactions);      /* more than half full */
 uint64_t transactions_given_up(const struct transactions *transactions); /* for room, ever */
 const struct retransmissions *transactions_repeated(const struct transactions *transactions);
+/* By a secret of this run: nobody outside can make two that are the same. */
+uint64_t transactions_hash(const struct transactions *transactions, struct str bytes);
 
 /* ---- server transactions ---- */
 

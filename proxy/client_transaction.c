@@ -33,12 +33,8 @@ struct client_transaction {
     struct timer retransmit; /* A or E, of the request or its CANCEL */
     struct timer end;        /* B, D, F, K or M; 64*T1 after CANCEL; or at once for a failure */
     uint32_t interval;
-    /* To send again, and to make ACK and CANCEL of. p NULL: not needed (any more). */
-    struct {
-        char *p;
-        size_t len;
-        size_t head; /* start line and headers */
-    } request;
+    struct kept_text request;  /* to send again, and to make ACK and CANCEL of */
+    size_t head;               /* start line and headers of it */
     struct str cancel_headers; /* lines of the user's for the CANCEL */
 };
 
@@ -72,6 +68,12 @@ static int slots_grow(struct transactions *transactions)
 
 static bool make_room(struct transactions *transactions, uint64_t now);
 
+void client_transactions_create(struct transactions *transactions)
+{
+    transactions->client_pool.size = sizeof(struct client_transaction);
+    transactions->first_free = NO_SLOT;
+}
+
 int client_transaction_create(struct transactions *transactions, const struct hop *to,
                               const struct transaction_user *user, void *owner, uint64_t now,
                               struct client_transaction **out)
@@ -86,9 +88,10 @@ int client_transaction_create(struct transactions *transactions, const struct ho
         if (err)
             return err;
     }
-    client = calloc(1, sizeof(*client));
+    client = pool_take(&transactions->client_pool);
     if (!client)
         return -ENOMEM;
+    memset(client, 0, sizeof(*client));
     client->table = transactions;
     client->to = *to;
     client->user = user;
@@ -177,8 +180,7 @@ static void branch_keep(struct client_transaction *client, struct str request)
 
 static void request_forget(struct client_transaction *client)
 {
-    free(client->request.p);
-    client->request.p = NULL;
+    text_forget(client->table, &client->request);
 }
 
 static void kept_leave(struct client_transaction *client)
@@ -209,7 +211,7 @@ static void client_free(struct client_transaction *client)
     transactions->client_count--;
     request_forget(client);
     free((char *)client->cancel_headers.p);
-    free(client);
+    pool_give(&transactions->client_pool, client);
 }
 
 void client_transaction_drop(struct client_transaction *client)
@@ -226,6 +228,7 @@ void client_transactions_destroy(struct transactions *transactions)
         if (transactions->slots[i].client)
             client_free(transactions->slots[i].client);
     free(transactions->slots);
+    pool_clear(&transactions->client_pool);
 }
 
 enum client_state client_transaction_state(const struct client_transaction *client)
@@ -346,7 +349,7 @@ static struct str hop_request(const struct client_transaction *client, const cha
                               struct str to, struct str extra)
 {
     struct buf *out = &client->table->out;
-    struct str rest = {client->request.p, client->request.head}, line;
+    struct str rest = {client->request.p, client->head}, line;
     bool via = false;
 
     buf_reset(out);
@@ -443,19 +446,14 @@ static int request_keep(struct client_transaction *client, struct str request)
 
     if (!repeat && !invite)
         return 0;
-    client->request.p = malloc(len);
-    if (!client->request.p)
-        return -ENOMEM;
-    memcpy(client->request.p, request.p, len);
-    client->request.len = len;
-    client->request.head = head;
-    return 0;
+    client->head = head;
+    return text_keep(client->table, (struct str){request.p, len}, &client->request);
 }
 
 static void via_says_udp(struct client_transaction *client)
 {
     static const char udp[] = {'U', 'D', 'P'};
-    char *via = memmem(client->request.p, client->request.head, first_via.p, first_via.len);
+    char *via = memmem(client->request.p, client->head, first_via.p, first_via.len);
 
     if (via)
         memcpy(via + first_via.len, udp, sizeof(udp));
@@ -604,9 +602,11 @@ static void body_forget(struct client_transaction *client)
 {
     char *shorter;
 
-    if (client->request.len == client->request.head)
+    if (client->request.len == client->head)
         return;
-    client->request.len = client->request.head;
+    client->request.len = client->head;
+    if (client->request.pooled)
+        return;
     shorter = realloc(client->request.p, client->request.len);
     if (shorter)
         client->request.p = shorter;

@@ -66,22 +66,18 @@ static void branch_leave(struct forward *forward, uint64_t now)
     forward->client = NULL;
     timer_stop(proxy->options.timers, &forward->timer_c);
     if (client && forward->method == SIP_INVITE)
-        left = calloc(1, sizeof(*left));
+        left = forward_new(proxy, forward->method);
     if (!client || !left || !client_transaction_give_up(client, left, now)) {
-        free(left);
+        if (left)
+            forward_free(left);
         if (client)
             client_transaction_drop(client);
         return;
     }
-    left->proxy = proxy;
     left->client = client;
     left->to = forward->to;
-    left->method = forward->method;
     left->opens = left->left = left->cancelled = true;
-    left->slot = NO_BACKEND;
     memcpy(left->call_id, forward->call_id, sizeof(left->call_id));
-    DL_APPEND(proxy->forwards, left);
-    proxy->forward_count++;
 }
 
 /* Read the request anew, as it came, and choose a backend that was not tried. */

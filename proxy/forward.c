@@ -60,23 +60,35 @@ static void origin_settle(struct forward *forward)
     forward->kept = true;
 }
 
+struct forward *forward_new(struct proxy *proxy, enum sip_method method)
+{
+    struct forward *forward;
+
+    proxy->forward_pool.size = sizeof(*forward);
+    forward = pool_take(&proxy->forward_pool);
+    if (!forward)
+        return NULL;
+    memset(forward, 0, sizeof(*forward));
+    forward->proxy = proxy;
+    forward->method = method;
+    forward->slot = NO_BACKEND;
+    DL_APPEND(proxy->forwards, forward);
+    proxy->forward_count++;
+    return forward;
+}
+
 static struct forward *forward_create(struct proxy *proxy, const struct sip_msg *request,
                                       const struct hop *from)
 {
-    struct forward *forward = calloc(1, sizeof(*forward));
+    struct forward *forward = forward_new(proxy, request->method);
     size_t kept;
 
     if (!forward)
         return NULL;
-    forward->proxy = proxy;
     forward->from = *from;
-    forward->method = request->method;
     forward->opens = !request->to_tag.p;
-    forward->slot = NO_BACKEND;
     kept = request->call_id.len < CALL_ID_KEPT ? request->call_id.len : CALL_ID_KEPT - 1;
     memcpy(forward->call_id, request->call_id.p, kept);
-    DL_APPEND(proxy->forwards, forward);
-    proxy->forward_count++;
     origin_enter(forward);
     return forward;
 }
@@ -98,7 +110,7 @@ static void target_leave(struct forward *forward)
     forward->to.flow = NULL;
 }
 
-static void forward_free(struct forward *forward)
+void forward_free(struct forward *forward)
 {
     timer_stop(forward->proxy->options.timers, &forward->timer_c);
     tries_end(forward);
@@ -107,7 +119,7 @@ static void forward_free(struct forward *forward)
     target_leave(forward);
     DL_DELETE(forward->proxy->forwards, forward);
     forward->proxy->forward_count--;
-    free(forward);
+    pool_give(&forward->proxy->forward_pool, forward);
 }
 
 static void forward_settle(struct forward *forward)
@@ -173,6 +185,7 @@ void forwards_destroy(struct proxy *proxy)
         drop_client(forward);
         forward_free(forward);
     }
+    pool_clear(&proxy->forward_pool);
 }
 
 void forward_answer(struct forward *forward, enum refusal refusal, uint64_t now)

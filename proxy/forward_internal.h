@@ -44,6 +44,9 @@ static inline enum refusal unless_no_memory(const struct proxy *proxy, enum refu
 
 /* ---- forward.c ---- */
 
+/* One without transactions, from nobody to nowhere. NULL: out of memory. */
+struct forward *forward_new(struct proxy *proxy, enum sip_method method);
+void forward_free(struct forward *forward);
 /* What the request's sender is told by sipward itself. */
 void forward_answer(struct forward *forward, enum refusal refusal, uint64_t now);
 /* Rewrite and send what has been decided (16.6). */

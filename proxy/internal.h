@@ -5,6 +5,7 @@
 #include "proxy/dialog.h"
 #include "proxy/log.h"
 #include "proxy/message.h"
+#include "proxy/pool.h"
 #include "proxy/proxy.h"
 #include "proxy/registered.h"
 #include "proxy/text.h"
@@ -87,6 +88,7 @@ struct proxy {
     uint32_t slot_count, slot_size, free_slot;
     unsigned flow_count;
     struct forward *forwards; /* all open ones */
+    struct pool forward_pool;
     size_t forward_count;
     size_t dialog_count; /* of all flows */
 

@@ -3,10 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A full heap must not end the program: an element that couldn't be added has no table. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "proxy/text.h"
 #include "proxy/transaction_internal.h"
 #include "proxy/value.h"
@@ -19,10 +15,16 @@ enum server_state {
     SERVER_TERMINATED,
 };
 
-enum { TAG_SIZE = 17 };
+enum {
+    TAG_SIZE = 17,
+    CHAINS_MIN = 64,
+    SERVER_POOLED = 1536, /* what is kept of an ordinary request fits in */
+};
 
 struct server_transaction {
-    UT_hash_handle hh;
+    struct server_transaction *chain; /* the next one of its hash, or so */
+    struct str key;
+    uint64_t hash; /* of that */
     struct transactions *table;
     struct hop from;
     const struct transaction_user *user;
@@ -34,12 +36,13 @@ struct server_transaction {
     struct timer retransmit; /* G */
     struct timer end;        /* H, I, J or L */
     uint32_t interval;
-    struct str last; /* response, to be sent again; p NULL: none, or not needed */
+    struct kept_text last; /* response, to be sent again; p NULL: none, or not needed */
     char tag[TAG_SIZE];
 
     /* Of the request, for responses of our own. */
     enum sip_method method;
     bool rfc2543;
+    bool pooled;
     uint32_t cseq;
     struct str method_name, to_tag;
     unsigned header_count;
@@ -124,12 +127,55 @@ static struct str key_print(struct transactions *transactions, const struct sip_
     return buf_str(key);
 }
 
-static unsigned key_hash(const struct transactions *transactions, struct str key)
+/* ---- finding ---- */
+
+int server_transactions_create(struct transactions *transactions)
 {
-    return (unsigned)transactions_hash(transactions, key);
+    transactions->server_pool.size = SERVER_POOLED;
+    transactions->servers = calloc(CHAINS_MIN, sizeof(transactions->servers[0]));
+    transactions->server_chains = transactions->servers ? CHAINS_MIN : 0;
+    return transactions->servers ? 0 : -ENOMEM;
 }
 
-/* ---- finding ---- */
+static struct server_transaction **chain_of(const struct transactions *transactions, uint64_t hash)
+{
+    return &transactions->servers[hash & (transactions->server_chains - 1)];
+}
+
+/* Twice as many chains. Without memory for them they get longer. */
+static void chains_grow(struct transactions *transactions)
+{
+    struct server_transaction **before = transactions->servers, *server;
+    size_t count = transactions->server_chains;
+    struct server_transaction **chains = calloc(2 * count, sizeof(chains[0]));
+
+    if (!chains)
+        return;
+    transactions->servers = chains;
+    transactions->server_chains = 2 * count;
+    for (size_t i = 0; i < count; i++)
+        while ((server = before[i])) {
+            struct server_transaction **chain = chain_of(transactions, server->hash);
+
+            before[i] = server->chain;
+            server->chain = *chain;
+            *chain = server;
+        }
+    free(before);
+}
+
+static void attach(struct server_transaction *server)
+{
+    struct transactions *transactions = server->table;
+    struct server_transaction **chain;
+
+    if (transactions->server_count == transactions->server_chains)
+        chains_grow(transactions);
+    chain = chain_of(transactions, server->hash);
+    server->chain = *chain;
+    *chain = server;
+    transactions->server_count++;
+}
 
 /* The ACK of an RFC 2543 peer has the To tag of the response it is for. What is no longer known is
  * no reason to turn it down. */
@@ -140,7 +186,7 @@ static bool acks_last(struct server_transaction *server, struct str to_tag)
     bool acks = true;
 
     buf_reset(copy);
-    buf_add(copy, server->last);
+    buf_add(copy, (struct str){server->last.p, server->last.len});
     if (server->last.p && !copy->overflow &&
         !sip_scan(copy->p, copy->len, SIP_DATAGRAM, true, &transactions->msg))
         acks = str_eq(transactions->msg.to_tag, to_tag);
@@ -153,10 +199,11 @@ static struct server_transaction *find(struct transactions *transactions,
                                        const struct hop *from)
 {
     struct str key = key_print(transactions, request, method, from);
-    struct server_transaction *server;
+    uint64_t hash = transactions_hash(transactions, key);
+    struct server_transaction *server = *chain_of(transactions, hash);
 
-    HASH_FIND_BYHASHVALUE(hh, transactions->servers, key.p, key.len, key_hash(transactions, key),
-                          server);
+    while (server && (server->hash != hash || !str_eq(server->key, key)))
+        server = server->chain;
     if (!server || !server->rfc2543)
         return server;
     if (request->method == SIP_ACK)
@@ -175,8 +222,7 @@ struct server_transaction *transactions_cancelled(struct transactions *transacti
 
 static void last_forget(struct server_transaction *server)
 {
-    free((char *)server->last.p);
-    server->last = (struct str){NULL, 0};
+    text_forget(server->table, &server->last);
 }
 
 static void kept_leave(struct server_transaction *server)
@@ -197,11 +243,14 @@ static void kept_enter(struct server_transaction *server, enum kept_kind kind)
 static void detach(struct server_transaction *server)
 {
     struct transactions *transactions = server->table;
+    struct server_transaction **chain = chain_of(transactions, server->hash);
 
     timer_stop(transactions->options.timers, &server->retransmit);
     timer_stop(transactions->options.timers, &server->end);
     kept_leave(server);
-    HASH_DELETE(hh, transactions->servers, server);
+    while (*chain != server)
+        chain = &(*chain)->chain;
+    *chain = server->chain;
     transactions->server_count--;
     server->state = SERVER_TERMINATED;
 }
@@ -209,7 +258,10 @@ static void detach(struct server_transaction *server)
 static void server_free(struct server_transaction *server)
 {
     last_forget(server);
-    free(server);
+    if (server->pooled)
+        pool_give(&server->table->server_pool, server);
+    else
+        free(server);
 }
 
 void server_transaction_drop(struct server_transaction *server)
@@ -222,10 +274,11 @@ void server_transaction_drop(struct server_transaction *server)
 
 void server_transactions_destroy(struct transactions *transactions)
 {
-    struct server_transaction *server, *next;
-
-    HASH_ITER(hh, transactions->servers, server, next)
-    server_transaction_drop(server);
+    for (size_t i = 0; i < transactions->server_chains; i++)
+        while (transactions->servers[i])
+            server_transaction_drop(transactions->servers[i]);
+    free(transactions->servers);
+    pool_clear(&transactions->server_pool);
 }
 
 static void finish(struct server_transaction *server, uint64_t now)
@@ -295,10 +348,10 @@ static struct str copy_to(char **at, struct str s)
 }
 
 /* One block: the struct, the headers, their bytes, and the key last. */
-static struct server_transaction *server_copy(const struct sip_msg *request, struct str key,
-                                              struct str *key_copy)
+static struct server_transaction *server_copy(struct transactions *transactions,
+                                              const struct sip_msg *request, struct str key)
 {
-    size_t bytes = request->method_name.len + request->to_tag.len + key.len;
+    size_t bytes = request->method_name.len + request->to_tag.len + key.len, size;
     struct server_transaction *server;
     unsigned count = 0;
     char *at;
@@ -308,10 +361,14 @@ static struct server_transaction *server_copy(const struct sip_msg *request, str
             bytes += request->headers[i].value.len;
             count++;
         }
-    server = calloc(1, sizeof(*server) + count * sizeof(server->headers[0]) + bytes);
+    size = sizeof(*server) + count * sizeof(server->headers[0]) + bytes;
+    server = size <= SERVER_POOLED ? pool_take(&transactions->server_pool) : malloc(size);
     if (!server)
         return NULL;
 
+    memset(server, 0, sizeof(*server));
+    server->table = transactions;
+    server->pooled = size <= SERVER_POOLED;
     at = (char *)&server->headers[count];
     server->method = request->method;
     server->rfc2543 = is_rfc2543(request);
@@ -325,7 +382,7 @@ static struct server_transaction *server_copy(const struct sip_msg *request, str
                 (struct sip_header){header->id, header_name(header->id),
                                     copy_to(&at, header->value), 0, header->repair};
         }
-    *key_copy = copy_to(&at, key);
+    server->key = copy_to(&at, key);
     return server;
 }
 
@@ -339,20 +396,14 @@ int server_transaction_create(struct transactions *transactions, const struct si
     if (!make_room(transactions, now))
         return -ENOSPC;
     key = key_print(transactions, request, request->method_name, from);
-    server = server_copy(request, key, &key);
+    server = server_copy(transactions, request, key);
     if (!server)
         return -ENOMEM;
-    server->table = transactions;
+    server->hash = transactions_hash(transactions, key);
     server->from = *from;
     server->user = user;
     server->owner = owner;
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, transactions->servers, key.p, key.len,
-                                key_hash(transactions, key), server);
-    if (!server->hh.tbl) {
-        free(server);
-        return -ENOMEM;
-    }
-    transactions->server_count++;
+    attach(server);
     *out = server;
     return 0;
 }
@@ -363,16 +414,9 @@ int server_transaction_create(struct transactions *transactions, const struct si
  * has to live with the one that was sent. */
 static void last_keep(struct server_transaction *server, struct str response)
 {
-    char *copy;
-
     last_forget(server);
-    if (!hop_unreliable(&server->from))
-        return;
-    copy = malloc(response.len);
-    if (!copy)
-        return;
-    memcpy(copy, response.p, response.len);
-    server->last = (struct str){copy, response.len};
+    if (hop_unreliable(&server->from))
+        (void)text_keep(server->table, response, &server->last);
 }
 
 /* A response that can't be sent changes nothing: either the flow is gone, and whoever closes it
@@ -386,7 +430,8 @@ static void server_send(struct server_transaction *server, struct str response)
 static void last_send_again(struct server_transaction *server)
 {
     if (server->last.len)
-        (void)hop_send_again(server->table, &server->from, server->last);
+        (void)hop_send_again(server->table, &server->from,
+                             (struct str){server->last.p, server->last.len});
 }
 
 static void retransmit_fire(struct timer *timer, uint64_t now)

@@ -69,6 +69,27 @@ uint64_t transactions_hash(const struct transactions *transactions, struct str b
                                   sizeof(transactions->secret));
 }
 
+int text_keep(struct transactions *transactions, struct str bytes, struct kept_text *out)
+{
+    bool pooled = bytes.len <= TEXT_POOLED;
+    char *p = pooled ? pool_take(&transactions->text_pool) : malloc(bytes.len);
+
+    if (!p)
+        return -ENOMEM;
+    memcpy(p, bytes.p, bytes.len);
+    *out = (struct kept_text){p, bytes.len, pooled};
+    return 0;
+}
+
+void text_forget(struct transactions *transactions, struct kept_text *text)
+{
+    if (text->pooled)
+        pool_give(&transactions->text_pool, text->p);
+    else
+        free(text->p);
+    *text = (struct kept_text){NULL, 0, false};
+}
+
 int transactions_create(const struct transactions_options *options, struct transactions **out)
 {
     struct transactions *transactions = calloc(1, sizeof(*transactions));
@@ -77,11 +98,14 @@ int transactions_create(const struct transactions_options *options, struct trans
     if (!transactions)
         return -ENOMEM;
     transactions->options = *options;
-    transactions->first_free = NO_SLOT;
     err = fill_random(transactions->secret, sizeof(transactions->secret));
     if (!err)
         err = fill_random(transactions->random, sizeof(transactions->random));
     transactions->random_left = ARRAY_LEN(transactions->random);
+    transactions->text_pool.size = TEXT_POOLED;
+    client_transactions_create(transactions);
+    if (!err)
+        err = server_transactions_create(transactions);
     if (!err)
         err = buf_create(&transactions->key, KEY_MAX);
     if (!err)
@@ -100,6 +124,7 @@ void transactions_destroy(struct transactions **transactions)
         return;
     server_transactions_destroy(*transactions);
     client_transactions_destroy(*transactions);
+    pool_clear(&(*transactions)->text_pool);
     buf_destroy(&(*transactions)->key);
     buf_destroy(&(*transactions)->out);
     free(*transactions);

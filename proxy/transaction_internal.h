@@ -6,6 +6,7 @@
 #include <utlist.h>
 #include <xxhash.h>
 
+#include "proxy/pool.h"
 #include "proxy/transaction.h"
 
 #define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
@@ -14,6 +15,14 @@ enum {
     CLIENT_SLOTS_MAX = 1 << 24, /* six hex digits in the branch */
     NO_SLOT = UINT32_MAX,
     RANDOM_COUNT = 256, /* asked of the system at a time: two for a request */
+    TEXT_POOLED = 1344, /* a message that goes by UDP fits in (T7), ordinary ones do anyway */
+};
+
+/* A message that may have to be sent again. p NULL: none. */
+struct kept_text {
+    char *p;
+    size_t len;
+    bool pooled;
 };
 
 /* Those that are answered, and stay for what comes again: each kind in the order of their ends, and
@@ -33,11 +42,13 @@ struct transactions {
     struct transactions_options options;
     struct retransmissions repeated;
 
-    struct server_transaction *servers; /* uthash */
-    size_t server_count;
+    struct server_transaction **servers; /* chains, by the hash of the key */
+    size_t server_chains, server_count;
     struct server_transaction *kept_servers[KEPT_KINDS];
     struct client_transaction *kept_clients[KEPT_KINDS];
     uint64_t given_up;
+
+    struct pool server_pool, client_pool, text_pool;
 
     struct client_slot *slots;
     uint32_t slot_count, first_free;
@@ -73,5 +84,11 @@ int hop_send_again(struct transactions *transactions, const struct hop *to, stru
 
 uint64_t transactions_random(struct transactions *transactions);
 
+int text_keep(struct transactions *transactions, struct str bytes,
+              struct kept_text *out); /* -ENOMEM */
+void text_forget(struct transactions *transactions, struct kept_text *text);
+
+int server_transactions_create(struct transactions *transactions); /* -ENOMEM */
+void client_transactions_create(struct transactions *transactions);
 void server_transactions_destroy(struct transactions *transactions);
 void client_transactions_destroy(struct transactions *transactions);

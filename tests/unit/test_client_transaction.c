@@ -917,6 +917,7 @@ TEST(room_is_made_though_memory_is_short)
     char one[TRANSACTION_ID_SIZE], two[TRANSACTION_ID_SIZE];
     struct client_transaction *client;
     struct hop to = pbx();
+    int err;
 
     (void)state;
     begin_with(2);
@@ -924,8 +925,11 @@ TEST(room_is_made_though_memory_is_short)
     answered(SIP_OPTIONS, "OPTIONS", 200, two);
     event_count = 0;
     memory_fails(1, 1);
-    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &client), -ENOMEM);
+    err = client_transaction_create(table, &to, &user, &owner, now, &client);
     memory_is_back();
+    assert_true(!err || err == -ENOMEM); /* what was given up may be kept, and do */
+    if (!err)
+        client_transaction_drop(client);
     CHECK_EVENT(0, "ended");
     assert_false(knows(one, 200, "OPTIONS"));
     assert_true(knows(two, 200, "OPTIONS"));

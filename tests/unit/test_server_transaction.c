@@ -591,16 +591,19 @@ TEST(room_is_made_though_memory_is_short)
 {
     struct server_transaction *server;
     struct hop from = pbx();
+    int err;
 
     (void)state;
     begin_with(2);
     respond_200(server_of("MESSAGE", "z9hG4bK1", from));
     respond_200(server_of("MESSAGE", "z9hG4bK2", from));
     memory_fails(1, 1);
-    assert_int_equal(server_transaction_create(table, request("OPTIONS", "z9hG4bK3"), &from, &user,
-                                               &owner, now, &server),
-                     -ENOMEM);
+    err = server_transaction_create(table, request("OPTIONS", "z9hG4bK3"), &from, &user, &owner,
+                                    now, &server);
     memory_is_back();
+    assert_true(!err || err == -ENOMEM); /* what was given up may be kept, and do */
+    if (!err)
+        server_transaction_drop(server);
     CHECK_EVENT(0, "server ended");
     assert_true(absorb("MESSAGE", "z9hG4bK2", from));
     assert_true(has_room("z9hG4bK3"));
@@ -717,7 +720,7 @@ TEST(table_without_memory_is_not_made)
         memory_fails(at, UINT16_MAX);
         err = transactions_create(&options, &none);
         memory_is_back();
-        assert_true(err == -ENOMEM || (!err && at == 4));
+        assert_true(err == -ENOMEM || (!err && at == 5));
     }
     transactions_destroy(&none);
     timers_destroy(&timers);

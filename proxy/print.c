@@ -77,12 +77,6 @@ static void add_value(struct buf *out, const struct sip_header *header)
         add_addr(out, header->value);
 }
 
-static char *put(char *at, struct str s)
-{
-    memcpy(at, s.p, s.len);
-    return at + s.len;
-}
-
 /* Piece by piece: it needs repair, or may not fit. */
 __attribute__((noinline)) static void add_header_pieces(struct buf *out,
                                                         const struct sip_header *header)
@@ -104,8 +98,8 @@ static inline void add_header(struct buf *out, const struct sip_header *header)
         add_header_pieces(out, header);
         return;
     }
-    at = put(put(at, name), STR(": "));
-    put(put(at, value), STR("\r\n"));
+    at = str_put(str_put(at, name), STR(": "));
+    str_put(str_put(at, value), STR("\r\n"));
     out->len += len;
 }
 

@@ -19,31 +19,37 @@ enum {
 /* ---- Via ---- */
 
 /* Parameters of a Via, each in its one spelling, without `received`, which is ours to say, and, if
- * it is ours as well, without `rport`. p NULL: the arena is full. */
-static struct str via_params(struct arena *arena, struct str params, bool drop_rport, bool *rport)
+ * it is ours as well, without `rport`. Returns their end; they are no longer than they were. */
+static char *via_params_put(char *at, struct str params, bool drop_rport, bool *rport)
 {
-    char *text = arena_alloc(arena, params.len + 1), *at = text;
     struct str name, value;
 
     *rport = false;
-    if (!text)
-        return (struct str){NULL, 0};
     while (sip_param_next(&params, &name, &value)) {
         bool is_rport = str_eq_nocase(name, STR("rport"));
 
         *rport |= is_rport;
         if ((is_rport && drop_rport) || str_eq_nocase(name, STR("received")))
             continue;
-        *at++ = ';';
-        memcpy(at, name.p, name.len);
-        at += name.len;
-        if (!value.len)
-            continue;
-        *at++ = '=';
-        memcpy(at, value.p, value.len);
-        at += value.len;
+        at = str_put(str_put(at, STR(";")), name);
+        if (value.len)
+            at = str_put(str_put(at, STR("=")), value);
     }
-    return (struct str){text, (size_t)(at - text)};
+    return at;
+}
+
+/* host[:port] of a Via in its one spelling. */
+static char *sent_by_put(char *at, const struct text_via *via)
+{
+    bool brackets = via->sent_by.p[0] == '[';
+    char digits[NUMBER_SIZE];
+
+    at = str_put(at, brackets ? STR("[") : STR(""));
+    at = str_put(at, via->host);
+    at = str_put(at, brackets ? STR("]") : STR(""));
+    if (via->port)
+        at = str_put(str_put(at, STR(":")), number_text(digits, (uint64_t)via->port));
+    return at;
 }
 
 /* As inet_ntop(), but without its printf: this is done for every request of the core side. */
@@ -86,32 +92,30 @@ static struct str source(const struct hop *from, char text[INET6_ADDRSTRLEN], ui
 int via_received(struct proxy *proxy, struct sip_msg *request, const struct hop *from,
                  struct hop *reply_to)
 {
+    enum { ADDED = sizeof(";received=;rport=65535") + INET6_ADDRSTRLEN };
     int index = sip_find(request, HEADER_VIA, 0);
-    char text[INET6_ADDRSTRLEN], digits[NUMBER_SIZE], rport_digits[NUMBER_SIZE];
-    struct arena *arena = &proxy->arena;
     const struct text_via *via = &request->top_via;
-    struct str address, params, value;
-    bool brackets, rport;
+    char text[INET6_ADDRSTRLEN], digits[NUMBER_SIZE], *start, *at;
+    struct str address;
+    bool rport;
     uint16_t port;
 
     *reply_to = *from;
     if (index < 0 || !via->host.p)
         return -EINVAL;
+    start = arena_alloc(&proxy->arena, request->headers[index].value.len + ADDED);
+    if (!start)
+        return -ENOMEM;
     address = source(from, text, &port);
-    params = via_params(arena, via->params, address.p != NULL, &rport);
-    if (!params.p)
-        return -ENOMEM;
-    brackets = via->sent_by.p[0] == '[';
-    value = ARENA_JOIN(arena, STR("SIP/"), via->version, STR("/"), via->transport,
-                       brackets ? STR(" [") : STR(" "), via->host, brackets ? STR("]") : STR(""),
-                       via->port ? STR(":") : STR(""),
-                       via->port ? number_text(digits, (uint64_t)via->port) : STR(""), params,
-                       address.p ? STR(";received=") : STR(""), address,
-                       address.p && rport ? STR(";rport=") : STR(""),
-                       address.p && rport ? number_text(rport_digits, port) : STR(""));
-    if (!value.p)
-        return -ENOMEM;
-    request->headers[index].value = value;
+    at = str_put(str_put(start, STR("SIP/")), via->version);
+    at = str_put(str_put(at, STR("/")), via->transport);
+    at = sent_by_put(str_put(at, STR(" ")), via);
+    at = via_params_put(at, via->params, address.p != NULL, &rport);
+    if (address.p)
+        at = str_put(str_put(at, STR(";received=")), address);
+    if (address.p && rport)
+        at = str_put(str_put(at, STR(";rport=")), number_text(digits, port));
+    request->headers[index].value = (struct str){start, (size_t)(at - start)};
     /* RFC 3261 18.2.2: to the port in sent-by. By TCP to the connection that it came on, and there
      * only if that is gone: the port it came from accepts nobody. From no address it goes back the
      * way it came. */

@@ -69,6 +69,13 @@ void *arena_alloc(struct arena *arena, size_t size); /* aligned for anything; NU
 struct str arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 struct str arena_dup(struct arena *arena, struct str s); /* with a NUL after it; p NULL: full */
+/* Into room that the caller knows is there. Returns the end. */
+static inline char *str_put(char *at, struct str s)
+{
+    if (s.len)
+        memcpy(at, s.p, s.len);
+    return at + s.len;
+}
 /* Pieces, one behind the other; where one may be left out it is STR(""). As arena_printf(), without
  * a format to read: for what is done for every message. */
 struct str arena_join(struct arena *arena, const struct str *pieces, size_t count);

@@ -126,8 +126,8 @@ void sip_print(const struct sip_msg *msg, struct buf *out)
     buf_add(out, msg->body);
 }
 
-/* From or To of a response. One without clear seams can't be sent (V7), nor be left out: who sent
- * it knows the response by its branch (RFC 3261 17.1.3). */
+/* From or To of a response. One without clear seams, which the scan refused, can't be sent (V7),
+ * nor be left out: who sent it knows the response by its branch (RFC 3261 17.1.3). */
 static void add_party(struct buf *out, const struct sip_msg *request, enum header_id id)
 {
     int index = sip_find(request, id, 0);
@@ -135,7 +135,8 @@ static void add_party(struct buf *out, const struct sip_msg *request, enum heade
 
     buf_add(out, header_name(id));
     buf_add(out, STR(": "));
-    if (index >= 0 && sip_addr_cut(request, (unsigned)index, &addr) && addr.tag_clear)
+    if (index >= 0 &&
+        (!request->refusal || (sip_addr_cut(request, (unsigned)index, &addr) && addr.tag_clear)))
         add_value(out, &request->headers[index]);
     else
         buf_add(out, STR("<sip:unreadable@invalid>"));

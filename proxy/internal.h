@@ -25,35 +25,37 @@ struct contact_mask {
 };
 
 struct flow {
+    /* What each message looks at, side by side. */
     struct proxy *proxy;
     const struct flow_transport *transport;
     void *conn;
     uint32_t slot, generation;
-    uint16_t port; /* that the client connected to */
-    char *host;    /* NULL: conf->domain */
-    char token[TOKEN_FLOW_LEN + 1];
-    char name[FLOW_NAME_SIZE];
-    char peer[INET6_ADDRSTRLEN + 8]; /* address:port */
-    struct str peer_address;         /* in there, without brackets */
-    uint16_t peer_port;
-    char local[INET6_ADDRSTRLEN + 1]; /* address alone */
-    struct contact_mask *contact;     /* of the URI that it used last; NULL: none */
-    struct forward *origins;          /* requests it sent, unanswered */
+    uint64_t messages_in, messages_out;
+    uint64_t heard; /* the last bytes of a stream; 0: it is none, its transport pings */
+    struct contact_mask *contact;    /* of the URI that it used last; NULL: none */
+    struct forward *origins;         /* requests it sent, unanswered */
     struct forward *kept[2];         /* answered, still with transactions; INVITEs are the second */
     struct forward *targets;         /* requests it was sent, still with transactions */
     unsigned open_count, kept_count; /* of those it sent */
-    struct dialogs dialogs;
-    bool registered;         /* at CORE_EMBEDDED, or tried to */
-    uint64_t heard;          /* the last bytes of a stream; 0: it is none, its transport pings */
-    uint64_t silence_max_ms; /* that it agreed to, with a grace; 0: none */
-    struct timer silence;
-    uint64_t messages_in, messages_out;
     struct registered *registered_aors;
     struct {
         uint64_t at; /* 0: none yet */
         uint16_t status;
         uint8_t method; /* enum sip_method */
     } answer;           /* the last final response that it was sent */
+    struct dialogs dialogs;
+    char *host;    /* NULL: conf->domain */
+    uint16_t port; /* that the client connected to */
+    uint16_t peer_port;
+    bool registered;                 /* at CORE_EMBEDDED, or tried to */
+    struct str peer_address;         /* in `peer`, without brackets */
+    char peer[INET6_ADDRSTRLEN + 8]; /* address:port */
+    char token[TOKEN_FLOW_LEN + 1];
+
+    char name[FLOW_NAME_SIZE];
+    char local[INET6_ADDRSTRLEN + 1]; /* address alone */
+    uint64_t silence_max_ms;          /* that it agreed to, with a grace; 0: none */
+    struct timer silence;
 };
 
 enum { SLOT_NONE = UINT32_MAX };

@@ -14,21 +14,25 @@ enum cancel_state {
 };
 
 struct client_transaction {
+    /* First what is read of it when it ends, seconds after its response: by then it has left the
+     * cache. */
+    struct client_transaction *prev, *next, **kept; /* kept: that list's head; NULL: it is open */
+    uint64_t ends;                                  /* K */
     struct transactions *table;
-    struct hop to;
     const struct transaction_user *user;
     void *owner;
-    struct client_transaction *prev, *next, **kept; /* kept: that list's head; NULL: it is open */
     uint32_t slot;
-    uint64_t branch; /* hash of all of it */
-
-    enum sip_method method;
-    enum client_state state;
-    enum cancel_state cancel;
+    bool bare; /* it only absorbs: it has no timer of its own, and keeps nothing of its request */
     bool sent;
     bool given_up;        /* its user waits for nothing any more: no loss ends it before its time */
     bool ending, dropped; /* inside its last callbacks; and dropped there */
-    int failure;          /* to be reported by the timer `end`; 0: none */
+    enum client_state state;
+
+    enum sip_method method;
+    enum cancel_state cancel;
+    uint64_t branch; /* hash of all of it */
+    struct hop to;
+    int failure; /* to be reported by the timer `end`; 0: none */
 
     struct timer retransmit; /* A or E, of the request or its CANCEL */
     struct timer end;        /* B, D, F, K or M; 64*T1 after CANCEL; or at once for a failure */
@@ -185,9 +189,13 @@ static void request_forget(struct client_transaction *client)
 
 static void kept_leave(struct client_transaction *client)
 {
+    struct transactions *transactions = client->table;
+
     if (client->kept)
         DL_DELETE(*client->kept, client);
     client->kept = NULL;
+    if (!transactions->kept_clients[KEPT_OTHERS])
+        timer_stop(transactions->options.timers, &transactions->clients_end);
 }
 
 static void kept_enter(struct client_transaction *client, enum kept_kind kind)
@@ -196,21 +204,28 @@ static void kept_enter(struct client_transaction *client, enum kept_kind kind)
     DL_APPEND(*client->kept, client);
 }
 
+/* All that one needs which may yet send something. */
+static void parts_release(struct client_transaction *client)
+{
+    timer_stop(client->table->options.timers, &client->retransmit);
+    timer_stop(client->table->options.timers, &client->end);
+    request_forget(client);
+    free((char *)client->cancel_headers.p);
+}
+
 static void client_free(struct client_transaction *client)
 {
     struct transactions *transactions = client->table;
     struct client_slot *slot = &transactions->slots[client->slot];
 
-    timer_stop(transactions->options.timers, &client->retransmit);
-    timer_stop(transactions->options.timers, &client->end);
+    if (!client->bare)
+        parts_release(client);
     kept_leave(client);
     slot->client = NULL;
     slot->generation++;
     slot->next_free = transactions->first_free;
     transactions->first_free = client->slot;
     transactions->client_count--;
-    request_forget(client);
-    free((char *)client->cancel_headers.p);
     pool_give(&transactions->client_pool, client);
 }
 
@@ -245,13 +260,13 @@ const struct hop *client_transaction_hop(const struct client_transaction *client
 
 static void finish(struct client_transaction *client, uint64_t now)
 {
-    int err = client->failure ? client->failure : -ETIMEDOUT;
-
-    timer_stop(client->table->options.timers, &client->retransmit);
     kept_leave(client); /* no room is made of it while its user is told */
     client->ending = true;
-    if (client->state == CLIENT_CALLING || client->state == CLIENT_PROCEEDING)
-        client->user->client_failed(client->owner, client, err, now);
+    if (client->state == CLIENT_CALLING || client->state == CLIENT_PROCEEDING) {
+        timer_stop(client->table->options.timers, &client->retransmit);
+        client->user->client_failed(client->owner, client,
+                                    client->failure ? client->failure : -ETIMEDOUT, now);
+    }
     if (!client->ending)
         return; /* it was given up, and goes on */
     if (!client->dropped)
@@ -262,6 +277,31 @@ static void finish(struct client_transaction *client, uint64_t now)
 static void end_fire(struct timer *timer, uint64_t now)
 {
     finish(CONTAINER_OF(timer, struct client_transaction, end), now);
+}
+
+static void clients_end_fire(struct timer *timer, uint64_t now)
+{
+    struct transactions *transactions = CONTAINER_OF(timer, struct transactions, clients_end);
+    struct client_transaction *first;
+
+    while ((first = transactions->kept_clients[KEPT_OTHERS]) && first->ends <= now)
+        finish(first, now);
+    if (first)
+        timer_start(transactions->options.timers, timer, first->ends, clients_end_fire);
+}
+
+/* K is the same for all, and so they end in their order, by one timer. Where it is zero each has
+ * its own, and ends before those behind it. */
+static void absorb_until_k(struct client_transaction *client, uint64_t now)
+{
+    struct transactions *transactions = client->table;
+
+    client->ends = now + TIMER_T4_MS;
+    parts_release(client);
+    client->bare = true;
+    if (!timer_running(&transactions->clients_end))
+        timer_start(transactions->options.timers, &transactions->clients_end, client->ends,
+                    clients_end_fire);
 }
 
 /* Make room for one more. false: there is none. */
@@ -283,12 +323,6 @@ static bool make_room(struct transactions *transactions, uint64_t now)
 static void end_after(struct client_transaction *client, uint64_t now, uint64_t delay)
 {
     timer_start(client->table->options.timers, &client->end, now + delay, end_fire);
-}
-
-/* For timers that are zero where nothing gets lost (RFC 3261 table 4): D and K. */
-static uint64_t unless_reliable(const struct client_transaction *client, uint64_t delay)
-{
-    return hop_unreliable(&client->to) ? delay : 0;
 }
 
 static void fail(struct client_transaction *client, int err, uint64_t now)
@@ -665,7 +699,8 @@ static int invite_final(struct client_transaction *client, struct sip_msg *respo
         ack_send(client, response);
         end_after(client, now,
                   client->cancel == CANCEL_SENT ? TIMER_64_T1_MS
-                                                : unless_reliable(client, TIMER_D_MS)); /* D */
+                  : hop_unreliable(&client->to) ? TIMER_D_MS
+                                                : 0); /* D */
     }
     return tell(client, response, now);
 }
@@ -707,9 +742,10 @@ static int other_response(struct client_transaction *client, struct sip_msg *res
     } else {
         client->state = CLIENT_COMPLETED;
         kept_enter(client, KEPT_OTHERS);
-        timer_stop(client->table->options.timers, &client->retransmit);
-        request_forget(client);
-        end_after(client, now, unless_reliable(client, TIMER_T4_MS)); /* K */
+        if (hop_unreliable(&client->to))
+            absorb_until_k(client, now);
+        else
+            end_after(client, now, 0);
     }
     return tell(client, response, now);
 }

@@ -8,30 +8,32 @@ enum { NO_BACKEND = -1, CALL_ID_KEPT = 64 };
 /* A request on its way: one server transaction, one client transaction (or none, where sipward
  * answers itself). Freed when both have ended. */
 struct forward {
+    /* First what is read when it ends, seconds after its response: by then it has left the cache.
+     */
     struct proxy *proxy;
-    struct server_transaction *server; /* NULL: ended */
-    struct client_transaction *client; /* NULL: ended */
-    struct hop from, to;
-    enum sip_method method;
-    bool cancelled;              /* by the client, or because it is gone */
-    bool expired;                /* timer C fired */
-    bool kept;                   /* answered: among the kept ones of from.flow */
-    bool outbound;               /* a REGISTER that asked for RFC 5626 */
-    bool opens;                  /* a request outside of dialogs */
-    unsigned record_route_count; /* as it was sent */
-    uint64_t record_routes;      /* and who stands in them */
-    uint64_t dialog;             /* BYE: the one it ends; INVITE: the one it began last */
-    uint64_t ended;              /* hash of the To tag of the dialog that we hung up last (T6) */
-    bool moved;                  /* it is not with the first backend any more (B3) */
-    bool left;                   /* it is for a backend that was given up, and has no client (B3) */
-    uint64_t asked_at;           /* when its backend was; 0: that has said something */
-    int slot;            /* of the backend that was chosen; NO_BACKEND: where it went was fixed */
-    struct tries *tries; /* NULL: it goes nowhere else */
-    uint64_t registering_key;        /* of a REGISTER; 0: it changes nothing */
-    struct registering *registering; /* what it changes; NULL: nothing, what is known, or unknown */
-    struct timer timer_c;
+    struct server_transaction *server;         /* NULL: ended */
+    struct client_transaction *client;         /* NULL: ended */
     struct forward *prev, *next;               /* of the proxy */
     struct forward *origin_prev, *origin_next; /* of from.flow */
+    struct hop from, to;
+    enum sip_method method;
+    bool cancelled;                  /* by the client, or because it is gone */
+    bool expired;                    /* timer C fired */
+    bool kept;                       /* answered: among the kept ones of from.flow */
+    bool outbound;                   /* a REGISTER that asked for RFC 5626 */
+    bool opens;                      /* a request outside of dialogs */
+    bool moved;                      /* it is not with the first backend any more (B3) */
+    bool left;                       /* it is for one that was given up, and has no client (B3) */
+    struct tries *tries;             /* NULL: it goes nowhere else */
+    struct registering *registering; /* what it changes; NULL: nothing, what is known, or unknown */
+    struct timer timer_c;
+    uint64_t registering_key;    /* of a REGISTER; 0: it changes nothing */
+    uint64_t asked_at;           /* when its backend was; 0: that has said something */
+    int slot;                    /* of its backend; NO_BACKEND: where it went was fixed */
+    unsigned record_route_count; /* as it was sent */
+    uint64_t record_routes;      /* and who stands in them */
+    uint64_t dialog;             /* BYE: the one it ends; INVITE: it began last */
+    uint64_t ended;              /* To tag of the dialog that we hung up last (T6) */
     struct forward *target_prev, *target_next; /* of to.flow */
     char call_id[CALL_ID_KEPT];
 };

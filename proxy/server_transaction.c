@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,11 +31,12 @@ struct server_transaction {
     const struct transaction_user *user;
     void *owner;
     struct server_transaction *prev, *next, **kept; /* kept: that list's head; NULL: it is open */
+    uint64_t ends;                                  /* J */
 
     enum server_state state;
     int status;
     struct timer retransmit; /* G */
-    struct timer end;        /* H, I, J or L */
+    struct timer end;        /* H, I or L, and J where it is zero */
     uint32_t interval;
     struct kept_text last; /* response, to be sent again; p NULL: none, or not needed */
     char tag[TAG_SIZE];
@@ -202,6 +204,8 @@ static struct server_transaction *find(struct transactions *transactions,
     uint64_t hash = transactions_hash(transactions, key);
     struct server_transaction *server = *chain_of(transactions, hash);
 
+    transactions->key_hash = hash;
+    transactions->key_is_new = false;
     while (server && (server->hash != hash || !str_eq(server->key, key)))
         server = server->chain;
     if (!server || !server->rfc2543)
@@ -227,9 +231,13 @@ static void last_forget(struct server_transaction *server)
 
 static void kept_leave(struct server_transaction *server)
 {
+    struct transactions *transactions = server->table;
+
     if (server->kept)
         DL_DELETE(*server->kept, server);
     server->kept = NULL;
+    if (!transactions->kept_servers[KEPT_OTHERS])
+        timer_stop(transactions->options.timers, &transactions->servers_end);
 }
 
 static void kept_enter(struct server_transaction *server, enum kept_kind kind)
@@ -293,6 +301,29 @@ static void end_fire(struct timer *timer, uint64_t now)
     finish(CONTAINER_OF(timer, struct server_transaction, end), now);
 }
 
+static void servers_end_fire(struct timer *timer, uint64_t now)
+{
+    struct transactions *transactions = CONTAINER_OF(timer, struct transactions, servers_end);
+    struct server_transaction *first;
+
+    while ((first = transactions->kept_servers[KEPT_OTHERS]) && first->ends <= now)
+        finish(first, now);
+    if (first)
+        timer_start(transactions->options.timers, timer, first->ends, servers_end_fire);
+}
+
+/* J is the same for all, and so they end in their order, by one timer. Those among them that wait
+ * for I, or for nothing, have their own, and end before those behind them. */
+static void absorb_until_j(struct server_transaction *server, uint64_t now)
+{
+    struct transactions *transactions = server->table;
+
+    server->ends = now + TIMER_64_T1_MS;
+    if (!timer_running(&transactions->servers_end))
+        timer_start(transactions->options.timers, &transactions->servers_end, server->ends,
+                    servers_end_fire);
+}
+
 /* Make room for one more. false: there is none. */
 static bool make_room(struct transactions *transactions, uint64_t now)
 {
@@ -311,13 +342,8 @@ static bool make_room(struct transactions *transactions, uint64_t now)
 
 static void end_after(struct server_transaction *server, uint64_t now, uint64_t delay)
 {
-    timer_start(server->table->options.timers, &server->end, now + delay, end_fire);
-}
-
-/* For timers that are zero where nothing gets lost (RFC 3261 table 4): I and J. */
-static uint64_t unless_reliable(const struct server_transaction *server, uint64_t delay)
-{
-    return hop_unreliable(&server->from) ? delay : 0;
+    server->ends = now + delay;
+    timer_start(server->table->options.timers, &server->end, server->ends, end_fire);
 }
 
 /* A header that responses repeat (RFC 3261 8.2.6), and which is not there yet. */
@@ -391,15 +417,18 @@ int server_transaction_create(struct transactions *transactions, const struct si
                               void *owner, uint64_t now, struct server_transaction **out)
 {
     struct server_transaction *server;
-    struct str key;
 
     if (!make_room(transactions, now))
         return -ENOSPC;
-    key = key_print(transactions, request, request->method_name, from);
-    server = server_copy(transactions, request, key);
+    if (!transactions->key_is_new) /* a CANCEL's INVITE was looked for meanwhile */
+        (void)find(transactions, request, request->method_name, from);
+    transactions->key_is_new = false;
+    assert(transactions_hash(transactions, key_print(transactions, request, request->method_name,
+                                                     from)) == transactions->key_hash);
+    server = server_copy(transactions, request, buf_str(&transactions->key));
     if (!server)
         return -ENOMEM;
-    server->hash = transactions_hash(transactions, key);
+    server->hash = transactions->key_hash;
     server->from = *from;
     server->user = user;
     server->owner = owner;
@@ -448,7 +477,10 @@ static void final_sent(struct server_transaction *server, uint64_t now)
     kept_enter(server, server->method == SIP_INVITE ? KEPT_INVITES : KEPT_OTHERS);
     if (server->method != SIP_INVITE) {
         server->state = SERVER_COMPLETED;
-        end_after(server, now, unless_reliable(server, TIMER_64_T1_MS)); /* J */
+        if (hop_unreliable(&server->from))
+            absorb_until_j(server, now);
+        else
+            end_after(server, now, 0);
     } else if (server->status < 300) {
         server->state = SERVER_ACCEPTED;
         last_forget(server); /* the UAS core beyond sends 2xx again, not this layer */
@@ -557,7 +589,7 @@ static bool absorb_ack(struct server_transaction *server, uint64_t now)
         kept_enter(server, KEPT_OTHERS);
         timer_stop(server->table->options.timers, &server->retransmit);
         last_forget(server);
-        end_after(server, now, unless_reliable(server, TIMER_T4_MS)); /* I */
+        end_after(server, now, hop_unreliable(&server->from) ? TIMER_T4_MS : 0); /* I */
     } else {
         server->table->repeated.received[hop_side(&server->from)]++;
     }
@@ -571,8 +603,10 @@ bool transactions_absorb(struct transactions *transactions, const struct sip_msg
     struct str method = ack ? STR("INVITE") : request->method_name;
     struct server_transaction *server = find(transactions, request, method, from);
 
-    if (!server)
+    if (!server) {
+        transactions->key_is_new = !ack;
         return false;
+    }
     if (ack)
         return absorb_ack(server, now);
     transactions->repeated.received[hop_side(from)]++;

@@ -103,8 +103,9 @@ struct server_transaction *transactions_cancelled(struct transactions *transacti
                                                   const struct sip_msg *cancel,
                                                   const struct hop *from);
 
-/* Never for ACK. The request's top Via already has received and rport (R1): what is needed for
- * responses is copied. Others may end in it. -ENOMEM, -ENOSPC: so many are open. */
+/* For the request that transactions_absorb() found to be new, and looked at last. Never for ACK.
+ * Its top Via already has received and rport (R1): what is needed for responses is copied. Others
+ * may end in it. -ENOMEM, -ENOSPC: so many are open. */
 int server_transaction_create(struct transactions *transactions, const struct sip_msg *request,
                               const struct hop *from, const struct transaction_user *user,
                               void *owner, uint64_t now, struct server_transaction **out);

@@ -46,6 +46,7 @@ struct transactions {
     size_t server_chains, server_count;
     struct server_transaction *kept_servers[KEPT_KINDS];
     struct client_transaction *kept_clients[KEPT_KINDS];
+    struct timer servers_end, clients_end; /* of the first of KEPT_OTHERS: J, K */
     uint64_t given_up;
 
     struct pool server_pool, client_pool, text_pool;
@@ -55,6 +56,8 @@ struct transactions {
     size_t client_count;
 
     struct buf key;     /* of the server transaction that is looked for */
+    uint64_t key_hash;  /* of that */
+    bool key_is_new;    /* transactions_absorb() has just looked for it in vain */
     struct buf out;     /* a message in the making */
     struct sip_msg msg; /* a message to be looked at, or to be answered */
 

@@ -782,6 +782,38 @@ static bool knows(const char *id, int status, const char *method)
     return respond(status, method) == 0;
 }
 
+TEST(answered_requests_end_in_their_order_by_one_timer) /* T1 */
+{
+    struct client_transaction *dropped;
+
+    (void)state;
+    begin();
+    dropped = client_of(SIP_OPTIONS, "OPTIONS", pbx());
+    assert_int_equal(respond(200, "OPTIONS"), 0);
+    clock_to(100);
+    for (unsigned i = 0; i < 3; i++) {
+        (void)client_of(SIP_OPTIONS, "OPTIONS", pbx());
+        assert_int_equal(respond(200, "OPTIONS"), 0);
+    }
+    assert_int_equal(timers_count(timers), 1);
+    (void)client_of(SIP_OPTIONS, "OPTIONS", on_flow(0)); /* has nothing to wait for */
+    assert_int_equal(respond_from(on_flow(0), 200, "OPTIONS"), 0);
+    event_count = 0;
+    clock_to(101);
+    CHECK_EVENT(100, "ended");
+    clock_to(250);
+    (void)client_of(SIP_OPTIONS, "OPTIONS", pbx());
+    assert_int_equal(respond(200, "OPTIONS"), 0);
+    CHECK_EVENT(250, "200");
+    client_transaction_drop(dropped); /* the first one */
+    clock_to(10000);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_EVENT(5100, "ended");
+    CHECK_EVENT(5250, "ended");
+    CHECK_QUIET();
+    end();
+}
+
 TEST(answered_requests_make_room_in_the_order_of_their_ends) /* X3, T3 */
 {
     char rejected[TRANSACTION_ID_SIZE], accepted[TRANSACTION_ID_SIZE];
@@ -1066,6 +1098,7 @@ int main(void)
         cmocka_unit_test(retransmission_that_cannot_be_sent_fails),
         cmocka_unit_test(response_between_a_send_error_and_its_report_is_not_told),
         cmocka_unit_test(client_transactions_are_limited),
+        cmocka_unit_test(answered_requests_end_in_their_order_by_one_timer),
         cmocka_unit_test(answered_requests_make_room_in_the_order_of_their_ends),
         cmocka_unit_test(one_that_is_told_its_response_may_make_room),
         cmocka_unit_test(ends_are_told_once_where_room_is_made),

@@ -483,9 +483,11 @@ static bool has_room(const char *branch)
 {
     struct server_transaction *server;
     struct hop from = pbx();
-    int err = server_transaction_create(table, request("OPTIONS", branch), &from, &user, &owner,
-                                        now, &server);
+    int err;
 
+    assert_false(absorb("OPTIONS", branch, from));
+    err = server_transaction_create(table, request("OPTIONS", branch), &from, &user, &owner, now,
+                                    &server);
     assert_true(!err || err == -ENOSPC);
     return !err;
 }
@@ -494,6 +496,34 @@ static void table_destroy(void)
 {
     transactions_destroy(&table);
     timers_destroy(&timers);
+}
+
+TEST(answered_requests_end_in_their_order_by_one_timer) /* T8 */
+{
+    struct server_transaction *dropped;
+
+    (void)state;
+    begin();
+    dropped = server_of("MESSAGE", "z9hG4bK1", pbx());
+    respond_200(dropped);
+    clock_to(100);
+    respond_200(server_of("MESSAGE", "z9hG4bK2", pbx()));
+    respond_200(server_of("MESSAGE", "z9hG4bK3", pbx()));
+    assert_int_equal(timers_count(timers), 1);
+    respond_200(server_of("MESSAGE", "z9hG4bK4", on_flow(0))); /* has nothing to wait for */
+    respond_486(server_of("INVITE", "z9hG4bK5", pbx()));
+    assert_true(absorb("ACK", "z9hG4bK5", pbx())); /* ends before those that are older */
+    clock_to(250);
+    CHECK_EVENT(100, "server ended");
+    respond_200(server_of("MESSAGE", "z9hG4bK6", pbx()));
+    server_transaction_drop(dropped); /* the first one */
+    clock_to(40000);
+    CHECK_EVENT(5100, "server ended");
+    CHECK_EVENT(32100, "server ended");
+    CHECK_EVENT(32100, "server ended");
+    CHECK_EVENT(32250, "server ended");
+    CHECK_QUIET();
+    end();
 }
 
 TEST(answered_requests_make_room_in_the_order_of_their_ends) /* X3 */
@@ -745,6 +775,7 @@ int main(void)
         cmocka_unit_test(cookie_with_nothing_after_it_is_no_identifier),
         cmocka_unit_test(own_responses_have_one_to_tag_and_a_100_has_none),
         cmocka_unit_test(server_transactions_are_limited),
+        cmocka_unit_test(answered_requests_end_in_their_order_by_one_timer),
         cmocka_unit_test(answered_requests_make_room_in_the_order_of_their_ends),
         cmocka_unit_test(invites_make_room_last),
         cmocka_unit_test(what_comes_again_after_giving_up_does_no_harm),

@@ -249,12 +249,8 @@ static const struct {
 /* Open addressing, filled before main() and only read from then on. A slot holds a row and one. */
 enum { SLOTS = 512 };
 static uint8_t slots[SLOTS], row_of_compact[256], row_of_id[HEADER_ID_MAX + 1];
+static uint8_t id_of_row[HEADER_ID_MAX + 1];
 static_assert(HEADER_ID_COUNT + ARRAY_LEN(rows) <= HEADER_ID_MAX, "a slot and an id are a byte");
-
-static enum header_id id_of(unsigned row)
-{
-    return rows[row].id != HEADER_OTHER ? rows[row].id : (enum header_id)(HEADER_ID_COUNT + row);
-}
 
 static unsigned slot_of(struct str name)
 {
@@ -269,12 +265,14 @@ __attribute__((constructor)) static void slots_fill(void)
 {
     for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
         unsigned slot = slot_of(rows[i].name);
+        bool named = rows[i].id != HEADER_OTHER;
 
         while (slots[slot])
             slot = (slot + 1) % SLOTS;
         slots[slot] = (uint8_t)(i + 1);
         row_of_compact[(unsigned char)rows[i].compact] = (uint8_t)(i + 1);
-        row_of_id[id_of(i)] = (uint8_t)(i + 1);
+        id_of_row[i] = (uint8_t)(named ? rows[i].id : HEADER_ID_COUNT + i);
+        row_of_id[id_of_row[i]] = (uint8_t)(i + 1);
     }
     row_of_compact[0] = 0;
 }
@@ -301,7 +299,7 @@ struct str header_canonical(struct str name, enum header_id *id)
 {
     unsigned row = row_find(name);
 
-    *id = row ? id_of(row - 1) : HEADER_OTHER;
+    *id = row ? id_of_row[row - 1] : HEADER_OTHER;
     return row ? rows[row - 1].name : name;
 }
 

@@ -120,11 +120,14 @@ static int status_line(struct scan *scan, struct str line)
 }
 
 /* A Request-URI has no headers (RFC 3261 19.1.1): a PBX might take them for the request's own. */
-static bool has_uri_headers(struct str uri)
+static bool has_uri_headers(struct str uri, const struct text_uri *cut)
 {
-    const char *at = memchr(uri.p, '@', uri.len);
+    struct str rest = cut->host.p ? cut->rest : uri;
+    const char *at = cut->host.p ? NULL : memchr(uri.p, '@', uri.len);
 
-    return memchr(at ? at : uri.p, '?', uri.len - (at ? (size_t)(at - uri.p) : 0)) != NULL;
+    if (at)
+        rest = (struct str){at, uri.len - (size_t)(at - uri.p)};
+    return rest.len && memchr(rest.p, '?', rest.len);
 }
 
 static void request_uri_check(struct scan *scan)
@@ -132,7 +135,7 @@ static void request_uri_check(struct scan *scan)
     struct str uri = scan->msg->uri;
     struct text_uri *cut = &scan->msg->uri_cut;
 
-    if (!text_uri_cut(uri, cut) || text_has_any(uri, "<>\"") || has_uri_headers(uri))
+    if (!text_uri_cut(uri, cut) || has_uri_headers(uri, cut))
         refuse(scan, REFUSE_REQUEST_URI);
     else if (!cut->host.p && !str_eq_nocase(cut->scheme, STR("tel")))
         refuse(scan, REFUSE_URI_SCHEME);
@@ -145,6 +148,7 @@ static int request_line(struct scan *scan, struct str line)
     struct sip_msg *msg = scan->msg;
     const char *space = line.len ? memchr(line.p, ' ', line.len) : NULL, *last;
     struct str version;
+    bool clear;
 
     if (!space)
         return -EBADMSG;
@@ -162,10 +166,13 @@ static int request_line(struct scan *scan, struct str line)
     }
     msg->uri = (struct str){space + 1, (size_t)(last - space) - 1};
     version = (struct str){last + 1, (size_t)(line.p + line.len - last) - 1};
-    if (text_has_any(msg->uri, " \t") || !starts_with_sip(version))
+    clear = text_uri_clear(msg->uri);
+    if ((!clear && text_has_any(msg->uri, " \t")) || !starts_with_sip(version))
         refuse(scan, REFUSE_REQUEST_LINE);
     else if (!str_eq_nocase(version, STR("SIP/2.0")))
         refuse(scan, REFUSE_VERSION);
+    else if (!clear)
+        refuse(scan, REFUSE_REQUEST_URI);
     else
         request_uri_check(scan);
     return 0;
@@ -320,7 +327,7 @@ static bool route_clear(struct scan *scan, struct str value)
     const struct text_addr *addr = addr_read(scan, value, &spare);
 
     return addr && (addr->brackets || !addr->params.len) && addr->pieces.host.p &&
-           !has_uri_headers(addr->uri);
+           !has_uri_headers(addr->uri, &addr->pieces);
 }
 
 static bool value_clear(struct scan *scan, enum header_id id, struct str value)
@@ -349,18 +356,6 @@ static void header_add(struct scan *scan, enum header_id id, struct str name, st
     scan->repair = false;
 }
 
-/* The next value of a list. What has no comma is not looked at: a value that is clear is balanced
- * as well. */
-static bool list_next(struct str *rest, struct str *value, bool *balanced)
-{
-    if (!rest->len || memchr(rest->p, ',', rest->len))
-        return text_list_next(rest, value, balanced);
-    *value = str_trim(*rest);
-    *balanced = true;
-    rest->len = 0;
-    return value->len > 0;
-}
-
 /* A list header: one for each value (N2). */
 static void list_add(struct scan *scan, enum header_id id, struct str name, struct str list)
 {
@@ -374,7 +369,11 @@ static void list_add(struct scan *scan, enum header_id id, struct str name, stru
     struct str value;
     bool balanced;
 
-    while (list_next(&list, &value, &balanced)) {
+    if (list.len && value_clear(scan, id, list)) { /* then it is one value, and balanced */
+        header_add(scan, id, name, list);
+        return;
+    }
+    while (text_list_next(&list, &value, &balanced)) {
         if (!balanced || !value_clear(scan, id, value)) {
             refuse(scan, bad[id]);
             return;
@@ -428,7 +427,10 @@ static void header_line(struct scan *scan, struct str line)
     }
     spelled = str_trim((struct str){line.p, (size_t)(colon - line.p)});
     name = header_canonical(spelled, &id);
-    value = str_trim((struct str){colon + 1, (size_t)(line.p + line.len - colon) - 1});
+    value = (struct str){colon + 1, (size_t)(line.p + line.len - colon) - 1};
+    if (value.len && value.p[0] == ' ') /* as nearly all have it */
+        value = (struct str){value.p + 1, value.len - 1};
+    value = str_trim(value);
     if (name.p == spelled.p && !text_is_token(spelled)) {
         refuse(scan, REFUSE_HEADER_NAME);
         return;

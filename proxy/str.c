@@ -6,9 +6,36 @@
 #include <stdlib.h>
 #include <strings.h>
 
+/* memcmp(), without a call of it for so few bytes as names and tokens have. */
+static bool same(const char *a, const char *b, size_t len)
+{
+    uint64_t a8[2], b8[2];
+    uint32_t a4[2], b4[2];
+
+    if (len > 16)
+        return memcmp(a, b, len) == 0;
+    if (len >= 8) {
+        memcpy(&a8[0], a, 8);
+        memcpy(&b8[0], b, 8);
+        memcpy(&a8[1], a + len - 8, 8);
+        memcpy(&b8[1], b + len - 8, 8);
+        return a8[0] == b8[0] && a8[1] == b8[1];
+    }
+    if (len >= 4) {
+        memcpy(&a4[0], a, 4);
+        memcpy(&b4[0], b, 4);
+        memcpy(&a4[1], a + len - 4, 4);
+        memcpy(&b4[1], b + len - 4, 4);
+        return a4[0] == b4[0] && a4[1] == b4[1];
+    }
+    while (len && a[len - 1] == b[len - 1])
+        len--;
+    return len == 0;
+}
+
 bool str_same_nocase(const char *a, const char *b, size_t len)
 {
-    if (len == 0 || memcmp(a, b, len) == 0) /* mostly it is spelled the same */
+    if (same(a, b, len)) /* mostly it is spelled so */
         return true;
     for (size_t i = 0; i < len; i++) {
         unsigned char differ = (unsigned char)(a[i] ^ b[i]), lower = (unsigned char)(a[i] | 0x20);
@@ -17,6 +44,15 @@ bool str_same_nocase(const char *a, const char *b, size_t len)
             return false;
     }
     return true;
+}
+
+struct str str_trim_blanks(struct str s)
+{
+    for (; s.len && (s.p[0] == ' ' || s.p[0] == '\t'); s.len--)
+        s.p++;
+    while (s.len && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t'))
+        s.len--;
+    return s;
 }
 
 int str_to_uint(struct str s, uint64_t max, uint64_t *out)

@@ -38,14 +38,12 @@ static inline bool str_eq_nocase(struct str a, struct str b)
     return a.len == b.len && str_same_nocase(a.p, b.p, a.len);
 }
 
+struct str str_trim_blanks(struct str s);
+
 /* Without blanks and tabs at both ends. */
 static inline struct str str_trim(struct str s)
 {
-    for (; s.len && (s.p[0] == ' ' || s.p[0] == '\t'); s.len--)
-        s.p++;
-    while (s.len && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t'))
-        s.len--;
-    return s;
+    return s.len && s.p[0] > ' ' && s.p[s.len - 1] > ' ' ? s : str_trim_blanks(s);
 }
 
 /* All of `s` as an unsigned decimal of at most `max`. -EINVAL: anything else, empty included. */

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <stdint.h>
 
+#include "proxy/bytes.h"
 #include "proxy/value.h"
 
 const bool text_token_char[256] = {
@@ -32,29 +33,44 @@ static bool controls(struct str s)
     return false;
 }
 
-/* The highest bit of one of these eight bytes: it is below 0x20, or 0x7f, or no ASCII. */
-static uint64_t suspicious(const char *p)
+static inline bytes16 controls_among(bytes16 bytes)
 {
-    const uint64_t ones = 0x0101010101010101U;
-    uint64_t word;
-
-    memcpy(&word, p, sizeof(word));
-    return (word - 0x20 * ones) | ((word ^ (0x7f * ones)) - ones);
+    return bytes_below(bytes, 0x20) | bytes_equal(bytes, 0x7f);
 }
 
-/* Eight bytes at a time, the last ones perhaps twice, and one by one only where a tab or umlaut or
+/* Many bytes at a time, the last ones perhaps twice, and one by one only where a tab or umlaut or
  * worse is among them: every header line of every message comes through here. */
 bool text_has_control(struct str s)
 {
-    const uint64_t tops = 0x8080808080808080U;
-    uint64_t found;
+    bytes16 found;
 
-    if (s.len < sizeof(found))
+    if (s.len < sizeof(found) / 2)
         return controls(s);
-    found = suspicious(s.p + s.len - sizeof(found));
+    found = controls_among(bytes_load_last(s));
     for (size_t i = 0; i + sizeof(found) < s.len; i += sizeof(found))
-        found |= suspicious(s.p + i);
-    return found & tops && controls(s);
+        found |= controls_among(bytes_load(s.p + i));
+    return bytes_any(found) && controls(s);
+}
+
+static inline bytes16 no_uri_among(bytes16 bytes)
+{
+    return bytes_below(bytes, '"' + 1) | bytes_equal(bytes & ~2, '<');
+}
+
+bool text_uri_clear(struct str uri)
+{
+    static const bool stops[256] = {
+        [' '] = true, ['\t'] = true, ['"'] = true, ['<'] = true, ['>'] = true};
+    bytes16 found;
+
+    if (uri.len >= sizeof(found) / 2) {
+        found = no_uri_among(bytes_load_last(uri));
+        for (size_t i = 0; i + sizeof(found) < uri.len; i += sizeof(found))
+            found |= no_uri_among(bytes_load(uri.p + i));
+        if (!bytes_any(found))
+            return true;
+    }
+    return text_find(uri, 0, stops) == uri.len;
 }
 
 bool text_has_any(struct str s, const char *set)
@@ -197,36 +213,63 @@ bool text_host_port_cut(struct str text, struct str *host, int *port)
     return true;
 }
 
-static bool is_sip(struct str scheme)
+/* The same for what nearly all are, a name or IPv4 address and a port without blanks and zeros,
+ * where it ends with the text or with a byte in `stops`. The index behind it; 0: it is not that. */
+static size_t host_port_plain(struct str text, const bool stops[256], struct str *host, int *port)
 {
-    return (scheme.len == 3 || (scheme.len == 4 && (scheme.p[3] | 0x20) == 's')) &&
-           (scheme.p[0] | 0x20) == 's' && (scheme.p[1] | 0x20) == 'i' &&
-           (scheme.p[2] | 0x20) == 'p';
+    size_t i = 0, colon;
+    unsigned number = 0;
+
+    while (i < text.len && host_char[(unsigned char)text.p[i]])
+        i++;
+    *host = part(text, 0, i);
+    if (i && i < text.len && text.p[i] == ':') {
+        for (colon = i++; i < text.len && text_digit(text.p[i]); i++)
+            number = number * 10 + (unsigned)(text.p[i] - '0');
+        if (number == 0 || number > UINT16_MAX || i > colon + 1 + 5)
+            return 0;
+    }
+    *port = (int)number;
+    return i == text.len || stops[(unsigned char)text.p[i]] ? i : 0;
+}
+
+/* Length of the scheme if it is sip or sips and something follows, else 0. */
+static size_t sip_scheme(struct str uri)
+{
+    const char *p = uri.p;
+
+    if (uri.len < 5 || (p[0] | 0x20) != 's' || (p[1] | 0x20) != 'i' || (p[2] | 0x20) != 'p')
+        return 0;
+    return p[3] == ':' ? 3 : (p[3] | 0x20) == 's' && p[4] == ':' ? 4 : 0;
 }
 
 bool text_uri_cut(struct str uri, struct text_uri *out)
 {
     static const bool stops[256] = {[';'] = true, ['?'] = true};
-    struct str rest;
+    size_t scheme = sip_scheme(uri), end;
+    struct str rest, unread;
     const char *at;
-    size_t end;
 
-    *out = (struct text_uri){.scheme = text_scheme(uri)};
-    if (!out->scheme.p)
-        return false;
-    rest = part(uri, out->scheme.len + 1, uri.len);
-    if (!is_sip(out->scheme))
-        return rest.len > 0;
-    at = rest.len ? memchr(rest.p, '@', rest.len) : NULL;
+    *out = (struct text_uri){.scheme = scheme ? part(uri, 0, scheme) : text_scheme(uri)};
+    if (!scheme)
+        return out->scheme.p && uri.len > out->scheme.len + 1;
+    rest = part(uri, scheme + 1, uri.len);
+    at = memchr(rest.p, '@', rest.len);
     if (at) {
         out->user = part(rest, 0, (size_t)(at - rest.p));
         rest = part(rest, out->user.len + 1, rest.len);
+        if (out->user.len && out->user.p[0] == ':')
+            return false;
     }
-    end = text_find(rest, 0, stops);
+    end = host_port_plain(rest, stops, &out->host, &out->port);
+    unread = part(rest, end, rest.len);
+    if (!end) {
+        end = text_find(rest, 0, stops);
+        if (!text_host_port_cut(part(rest, 0, end), &out->host, &out->port))
+            return false;
+    }
     out->rest = part(rest, end, rest.len);
-    return !(out->user.len && out->user.p[0] == ':') &&
-           !(at && rest.len && memchr(rest.p, '@', rest.len)) &&
-           text_host_port_cut(part(rest, 0, end), &out->host, &out->port);
+    return !(at && unread.len && memchr(unread.p, '@', unread.len));
 }
 
 /* A display name is a quoted string or tokens (RFC 3261 25.1). Other words are clear as well, and
@@ -246,12 +289,71 @@ static bool display_read(struct text_addr *addr)
     return true;
 }
 
+/* Where parameters have their seams, one after the other: delimiters, blanks, quotes, parentheses
+ * and brackets. */
+struct seams {
+    struct str params;
+    size_t at;      /* before it all was looked at */
+    unsigned found; /* in the sixteen bytes before `at`, not yet told */
+};
+
+static inline bytes16 seams_among(bytes16 bytes)
+{
+    return bytes_below(bytes, '#') | bytes_equal(bytes, ',') | bytes_equal(bytes & 0xfe, '(') |
+           (bytes_below(bytes, '@' + 1) & ~bytes_below(bytes, ';'));
+}
+
+/* Index of the next one; the length: there is none. A byte that is no ASCII may be told as well. */
+static inline size_t seam_next(struct seams *seams)
+{
+    static const bool stops[256] = {
+        [' '] = true, ['\t'] = true, ['"'] = true, [','] = true, ['('] = true, [')'] = true,
+        [';'] = true, ['<'] = true,  ['='] = true, ['>'] = true, ['?'] = true, ['@'] = true,
+    };
+    size_t i;
+
+    while (!seams->found) {
+        size_t left = seams->params.len - seams->at;
+
+        if (!left)
+            return seams->params.len;
+        if (seams->params.len < sizeof(bytes16)) {
+            i = text_find(seams->params, seams->at, stops);
+            seams->at = i < seams->params.len ? i + 1 : i;
+            return i;
+        }
+        if (left >= sizeof(bytes16)) {
+            seams->found = bytes_bits(seams_among(bytes_load(seams->params.p + seams->at)));
+            seams->at += sizeof(bytes16);
+        } else {
+            seams->found = bytes_bits(seams_among(bytes_load_last(seams->params))) &
+                           (0xffffU << (sizeof(bytes16) - left));
+            seams->at = seams->params.len;
+        }
+    }
+    i = seams->at - sizeof(bytes16) + (size_t)__builtin_ctz(seams->found);
+    seams->found &= seams->found - 1;
+    return i;
+}
+
+/* The byte there; NUL: the text ends. */
+static inline char seam_char(const struct seams *seams, size_t at)
+{
+    return (char)(at < seams->params.len ? seams->params.p[at] : '\0');
+}
+
 /* What a look over header parameters finds. */
 struct params {
     bool untidy;      /* a ';' or '=' with nothing behind it, or a blank before a quote: not every
                        * reader takes that */
     struct str value; /* of the one that was asked for; p NULL: it has none */
     unsigned count;   /* of those that have its name */
+    bool plain;       /* no blanks, quotes, parentheses nor '@' in its value */
+};
+
+static const bool param_stops[256] = {
+    [' '] = true, ['\t'] = true, [','] = true, ['<'] = true, ['>'] = true,
+    ['@'] = true, ['='] = true,  [';'] = true, ['"'] = true,
 };
 
 /* The parameter that stands from `at` to `end`, its '=' at `equal` if that is not 0. */
@@ -266,23 +368,59 @@ static void param_read(struct str params, size_t at, size_t equal, size_t end, s
     out->value = equal ? str_trim(part(params, equal + 1, end)) : (struct str){NULL, 0};
 }
 
+/* Parameters as nearly all are, from the ';' before `start` to the end of the text: name or
+ * name=value, without blanks, a value perhaps in quotes. false: they have to be read otherwise. */
+static inline bool params_plain(struct seams *seams, size_t start, struct str name,
+                                struct params *out)
+{
+    struct str params = seams->params;
+
+    *out = (struct params){.plain = true};
+    for (;;) {
+        size_t end = seam_next(seams), stop = end;
+        bool has_value = seam_char(seams, end) == '=';
+
+        if (end == start)
+            return false;
+        if (has_value) {
+            end = seam_next(seams);
+            if (end == stop + 1) {
+                end = seam_char(seams, end) == '"' ? quoted_end(params, end) : 0;
+                if (!end)
+                    return false;
+                out->plain = false;
+                *seams = (struct seams){params, end < params.len ? end + 1 : end, 0};
+            }
+        }
+        if (stop - start == name.len && str_same_nocase(params.p + start, name.p, name.len)) {
+            out->count++;
+            out->value = has_value ? part(params, stop + 1, end) : (struct str){NULL, 0};
+        }
+        if (end == params.len)
+            return true;
+        if (params.p[end] != ';')
+            return false;
+        start = end + 1;
+    }
+}
+
 /* Header parameters: nothing, or from a ';' on; none of , < > outside of quotes, nor, where `at` is
  * false, an '@'; quotes around all of a value or nowhere (RFC 3261 25.1: gen-value). `name`: the
  * one whose value is wanted. */
 static bool params_read(struct str params, bool at, struct str name, struct params *out)
 {
-    static const bool stops[256] = {
-        [' '] = true, ['\t'] = true, [','] = true, ['<'] = true, ['>'] = true,
-        ['@'] = true, ['='] = true,  [';'] = true, ['"'] = true,
-    };
+    struct seams seams = {params, 1, 0};
     size_t start = 1, equal = 0; /* of the parameter at hand */
     char last = ';';             /* byte that is no blank */
 
-    *out = (struct params){0};
+    *out = (struct params){.plain = true};
     if (!params.len)
         return true;
     if (params.p[0] != ';')
         return false;
+    if (params_plain(&seams, 1, name, out))
+        return true;
+    *out = (struct params){0};
     for (size_t i = 1; i < params.len; i++) {
         char c = params.p[i];
         size_t end;
@@ -318,7 +456,7 @@ static bool params_read(struct str params, bool at, struct str name, struct para
             out->untidy |= params.p[i - 1] != '=';
             i = end - 1;
             break;
-        default: i = text_find(params, i, stops) - 1;
+        default: i = text_find(params, i, param_stops) - 1;
         }
         last = c;
     }
@@ -329,14 +467,12 @@ static bool params_read(struct str params, bool at, struct str name, struct para
 
 bool text_addr_cut(struct str value, struct text_addr *out)
 {
-    static const bool stops[256] = {
-        [' '] = true, ['\t'] = true, ['"'] = true, ['<'] = true, ['>'] = true};
-    struct text_addr addr = {
-        .text = value, .display = {value.p, 0}
-    };
     struct params params;
     size_t i = 0, semicolon = value.len;
 
+    *out = (struct text_addr){
+        .text = value, .display = {value.p, 0}
+    };
     if (!value.len)
         return false;
     for (; i < value.len && value.p[i] != '<'; i++) {
@@ -354,29 +490,31 @@ bool text_addr_cut(struct str value, struct text_addr *out)
         }
     }
 
-    if (i < value.len && value.p[i] == '<') {
-        size_t end = text_find(value, i + 1, stops);
+    out->brackets = i < value.len && value.p[i] == '<';
+    if (out->brackets) {
+        const char *close = memchr(value.p + i, '>', value.len - i);
+        size_t end = close ? (size_t)(close - value.p) : 0;
 
-        if (end == value.len || value.p[end] != '>' || semicolon < value.len)
+        if (!end || semicolon < value.len)
             return false;
-        addr.brackets = true;
-        addr.display = str_trim(part(value, 0, i));
-        addr.uri = part(value, i + 1, end);
-        addr.params = str_trim(part(value, end + 1, value.len));
+        out->display = str_trim(part(value, 0, i));
+        out->uri = part(value, i + 1, end);
+        out->params = str_trim(part(value, end + 1, value.len));
+        if (!text_uri_clear(out->uri))
+            return false;
     } else {
-        addr.uri = str_trim(part(value, 0, semicolon));
-        addr.params = str_trim(part(value, semicolon, value.len));
-        if (text_has_any(addr.uri, " \t\"?")) /* RFC 3261 20.10 */
+        out->uri = str_trim(part(value, 0, semicolon));
+        out->params = str_trim(part(value, semicolon, value.len));
+        if (text_has_any(out->uri, " \t\"?")) /* RFC 3261 20.10 */
             return false;
     }
-    if (!text_uri_cut(addr.uri, &addr.pieces) || !display_read(&addr) ||
-        !params_read(addr.params, addr.brackets, STR("tag"), &params)) /* '@': whose is the ';'? */
+    if (!text_uri_cut(out->uri, &out->pieces) || !display_read(out) ||
+        !params_read(out->params, out->brackets, STR("tag"), &params)) /* '@': whose is the ';'? */
         return false;
-    addr.untidy = params.untidy;
-    addr.tag = params.value;
-    addr.tag_clear =
-        !params.count || (params.count == 1 && addr.tag.len && !text_has_any(addr.tag, " \t\"@"));
-    *out = addr;
+    out->untidy = params.untidy;
+    out->tag = params.value;
+    out->tag_clear = !params.count || (params.count == 1 && out->tag.len &&
+                                       (params.plain || !text_has_any(out->tag, " \t\"@")));
     return true;
 }
 
@@ -398,13 +536,21 @@ bool text_via_cut(struct str value, struct text_via *out)
         [';'] = true, ['/'] = true, [','] = true, ['<'] = true,
         ['>'] = true, ['"'] = true, ['@'] = true, ['?'] = true,
     };
+    static const bool params_begin[256] = {[';'] = true};
+    static const struct str usual = STR("SIP/2.0/");
     struct text_via via;
     struct str rest = value;
     struct params params;
     size_t i = 0;
 
-    if (!cut_at(&rest, '/', &via.protocol) || !cut_at(&rest, '/', &via.version))
+    if (value.len > usual.len && !memcmp(value.p, usual.p, sizeof("SIP/2.0/") - 1)) {
+        via.protocol = part(value, 0, 3);
+        via.version = part(value, 4, 7);
+        rest = part(value, usual.len, value.len);
+    } else if (!cut_at(&rest, '/', &via.protocol) || !cut_at(&rest, '/', &via.version) ||
+               !text_is_token(via.protocol) || !text_is_token(via.version)) {
         return false;
+    }
     rest = str_trim(rest);
     while (i < rest.len && text_token_char[(unsigned char)rest.p[i]])
         i++;
@@ -413,17 +559,23 @@ bool text_via_cut(struct str value, struct text_via *out)
         return false;
 
     rest = str_trim(part(rest, i, rest.len));
-    i = text_find(rest, 0, stops);
-    via.sent_by = str_trim(part(rest, 0, i));
+    i = host_port_plain(rest, params_begin, &via.host, &via.port);
+    if (i) {
+        via.sent_by = part(rest, 0, i);
+    } else {
+        i = text_find(rest, 0, stops);
+        via.sent_by = str_trim(part(rest, 0, i));
+        if (!text_host_port_cut(via.sent_by, &via.host, &via.port))
+            return false;
+    }
     via.params = part(rest, i, rest.len);
-    if (!text_is_token(via.protocol) || !text_is_token(via.version) || !via.transport.len ||
-        !via.sent_by.len || text_has_any(value, "()") || /* comments, to readers of RFC 2543 */
-        !params_read(via.params, true, STR("branch"), &params) ||
-        !text_host_port_cut(via.sent_by, &via.host, &via.port))
+    if (!via.transport.len || !params_read(via.params, true, STR("branch"), &params) ||
+        (!params.plain && text_has_any(via.params, "()"))) /* comments, to readers of RFC 2543 */
         return false;
     via.untidy = params.untidy;
     via.branch = params.value;
-    via.branch_clear = !params.count || (params.count == 1 && !text_has_any(via.branch, " \t\""));
+    via.branch_clear = !params.count ||
+                       (params.count == 1 && (params.plain || !text_has_any(via.branch, " \t\"")));
     *out = via;
     return true;
 }

@@ -35,6 +35,8 @@ bool text_is_token(struct str s); /* false for an empty one */
 bool text_has_control(struct str s);
 /* Any of `c` in it? Those of a short set. */
 bool text_has_any(struct str s, const char *set);
+/* No blanks, quotes and brackets in it? */
+bool text_uri_clear(struct str uri);
 /* The scheme of a URI, without the colon; p NULL: it has none. */
 struct str text_scheme(struct str uri);
 

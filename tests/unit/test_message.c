@@ -351,6 +351,66 @@ static void broken_message_is_refused_for_its_own_reason(void **state) /* V1 to 
     }
 }
 
+/* A value of `len` bytes, with `bad` at `at`, between the two. */
+static struct str value_with(struct buf *text, struct str before, size_t len, size_t at, char bad,
+                             struct str after)
+{
+    buf_reset(text);
+    buf_add(text, before);
+    for (size_t i = 0; i < len; i++)
+        buf_add(text, i == at ? (struct str){&bad, 1} : STR("x"));
+    buf_add(text, after);
+    return buf_str(text);
+}
+
+static void bad_byte_is_found_wherever_it_stands(void **state) /* V4, N8 */
+{
+    static const struct {
+        const char *bad;
+        struct str before, after;
+        enum refusal refusal;
+    } places[] = {
+        {"\x01\x1f\x7f\r", STR(LINE VIA_LINE REST "Xx:"),                       STR("\r\n\r\n"),                          REFUSE_HEADER_CONTROL},
+        {"\"<>,@",         STR(LINE VIA_LINE "From: <sip:a@b>;y;tag="),
+         STR("\r\n" TO_LINE CALL_ID_LINE CSEQ_LINE "\r\n"),                                                               REFUSE_FROM          },
+        {"\"<>()",         STR(LINE "Via: SIP/2.0/TLS h;branch="),              STR("\r\n" REST "\r\n"),                  REFUSE_VIA           },
+        {" \t\"<",         STR(LINE VIA_LINE REST "Contact: <sip:u;"),          STR(";z@h:5060;y>\r\n\r\n"),
+         REFUSE_CONTACT                                                                                                                        },
+        {" \t\"<>@",       STR(LINE VIA_LINE REST "Contact: <sip:u@h:5060;y="), STR(";lr>\r\n\r\n"),
+         REFUSE_CONTACT                                                                                                                        },
+        {"\"<>?",          STR("OPTIONS sip:h;x"),                              STR(" SIP/2.0\r\n" VIA_LINE REST "\r\n"),
+         REFUSE_REQUEST_URI                                                                                                                    },
+    };
+    struct buf text;
+
+    (void)state;
+    assert_int_equal(buf_create(&text, 1024), 0);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        for (size_t len = 1; len <= 40; len++) {
+            for (size_t at = 0; at < len; at++) {
+                for (const char *bad = places[i].bad; *bad; bad++) {
+                    char what[64];
+
+                    (void)snprintf(what, sizeof(what), "place %zu, byte %02x at %zu of %zu", i,
+                                   (unsigned char)*bad, at, len);
+                    CHECK_INT(
+                        what,
+                        scan(value_with(&text, places[i].before, len, at, *bad, places[i].after)),
+                        400);
+                    CHECK_INT(what, msg->refusal, places[i].refusal);
+                }
+            }
+            CHECK_INT("none",
+                      scan(value_with(&text, places[i].before, len, len, 'x', places[i].after)), 0);
+            CHECK_INT(
+                "no ASCII",
+                scan(value_with(&text, places[i].before, len, len / 2, '\xc3', places[i].after)),
+                0);
+        }
+    }
+    buf_destroy(&text);
+}
+
 static void broken_response_is_told_from_what_is_not_sip(void **state) /* V5 */
 {
     (void)state;
@@ -682,6 +742,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepted_message_comes_out_canonical),
         cmocka_unit_test(broken_message_is_refused_for_its_own_reason),
+        cmocka_unit_test(bad_byte_is_found_wherever_it_stands),
         cmocka_unit_test(broken_response_is_told_from_what_is_not_sip),
         cmocka_unit_test(from_without_tag_is_fine_for_an_old_peer),
         cmocka_unit_test(stream_message_has_its_exact_length),

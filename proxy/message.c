@@ -376,6 +376,8 @@ static void list_add(struct scan *scan, enum header_id id, struct str name, stru
     while (text_list_next(&list, &value, &balanced)) {
         if (!balanced || !value_clear(scan, id, value)) {
             refuse(scan, bad[id]);
+            scan->addr = 0; /* these would be another header's */
+            scan->repair = false;
             return;
         }
         header_add(scan, id, name, value);

@@ -411,6 +411,19 @@ static void bad_byte_is_found_wherever_it_stands(void **state) /* V4, N8 */
     buf_destroy(&text);
 }
 
+static void refused_value_leaves_the_others_as_they_are(void **state) /* V5, N8 */
+{
+    (void)state;
+    assert_int_equal(scan(STR(LINE VIA_LINE FROM_LINE TO_LINE
+                              "Route: sip:a;lr\r\nCall-ID: sip:x\r\n" CSEQ_LINE "\r\n")),
+                     400);
+    buf_reset(&out);
+    sip_response(msg, 400, NULL, STR("t1"), (struct str){NULL, 0}, &out);
+    CHECK_STR("400", buf_str(&out),
+              STR("SIP/2.0 400 Bad Request\r\n" VIA_LINE FROM_LINE "To: <sip:c@d>;tag=t1\r\n"
+                  "Call-ID: sip:x\r\n" CSEQ_LINE LENGTH "\r\n"));
+}
+
 static void broken_response_is_told_from_what_is_not_sip(void **state) /* V5 */
 {
     (void)state;
@@ -743,6 +756,7 @@ int main(void)
         cmocka_unit_test(accepted_message_comes_out_canonical),
         cmocka_unit_test(broken_message_is_refused_for_its_own_reason),
         cmocka_unit_test(bad_byte_is_found_wherever_it_stands),
+        cmocka_unit_test(refused_value_leaves_the_others_as_they_are),
         cmocka_unit_test(broken_response_is_told_from_what_is_not_sip),
         cmocka_unit_test(from_without_tag_is_fine_for_an_old_peer),
         cmocka_unit_test(stream_message_has_its_exact_length),

@@ -160,28 +160,6 @@ static struct client_transaction *find(const struct transactions *transactions, 
     return transactions->slots[slot].client;
 }
 
-/* Our Via is the first one that sip_print() prints, and no value has a line end in it. */
-static const struct str first_via = {"\r\nVia: SIP/2.0/", 15};
-
-/* The branch of the request that is sent: what stands behind its id is not ours here, but has to
- * come back too (RFC 3261 17.1.3). */
-static void branch_keep(struct client_transaction *client, struct str request)
-{
-    const char *via = memmem(request.p, request.len, first_via.p, first_via.len);
-    const char *end = request.p + request.len, *at;
-    struct str branch;
-
-    assert(via);
-    at = memmem(via, (size_t)(end - via), ";branch=", strlen(";branch="));
-    assert(at);
-    branch = (struct str){at + strlen(";branch="), 0};
-    at = branch.p;
-    while (at<end && * at> ' ' && *at != ';' && *at != ',')
-        at++;
-    branch.len = (size_t)(at - branch.p);
-    client->branch = transactions_hash(client->table, branch);
-}
-
 static void request_forget(struct client_transaction *client)
 {
     text_forget(client->table, &client->request);
@@ -471,18 +449,21 @@ static bool may_repeat(const struct client_transaction *client)
 
 /* The whole message where it may have to be sent again, its head where ACK and CANCEL may have to
  * be made of it, else nothing. */
-static int request_keep(struct client_transaction *client, struct str request)
+static int request_keep(struct client_transaction *client, const struct client_request *request)
 {
     bool repeat = may_repeat(client), invite = client->method == SIP_INVITE;
-    const char *body = invite ? memmem(request.p, request.len, "\r\n\r\n", 4) : NULL;
-    size_t head = body ? (size_t)(body - request.p) + 4 : request.len;
-    size_t len = repeat ? request.len : head;
+    struct str kept = request->bytes;
 
     if (!repeat && !invite)
         return 0;
-    client->head = head;
-    return text_keep(client->table, (struct str){request.p, len}, &client->request);
+    client->head = kept.len - request->body_len;
+    if (!repeat)
+        kept.len = client->head;
+    return text_keep(client->table, kept, &client->request);
 }
+
+/* Our Via is the first one that sip_print() prints, and no value has a line end in it. */
+static const struct str first_via = {"\r\nVia: SIP/2.0/", 15};
 
 static void via_says_udp(struct client_transaction *client)
 {
@@ -509,18 +490,19 @@ void client_transaction_hop_set(struct client_transaction *client, const struct 
     client->to = *to;
 }
 
-void client_transaction_send(struct client_transaction *client, enum sip_method method,
-                             struct str request, uint64_t now)
+void client_transaction_send(struct client_transaction *client,
+                             const struct client_request *request, uint64_t now)
 {
     int err;
 
     assert(!client->sent);
     client->sent = true;
-    client->method = method;
-    branch_keep(client, request);
+    client->method = request->method;
+    /* What stands behind its id is not ours here, but has to come back too (RFC 3261 17.1.3). */
+    client->branch = transactions_hash(client->table, request->branch);
     err = request_keep(client, request);
     if (!err)
-        err = hop_send(client->table, &client->to, request);
+        err = hop_send(client->table, &client->to, request->bytes);
     if (err == -EPIPE && client->to.core.or_udp)
         err = send_by_udp(client);
     if (err) {

@@ -395,10 +395,11 @@ static void timer_c_fired(struct timer *timer, uint64_t now)
 /* ---- requests ---- */
 
 /* Print the branch's request: its Request-URI, its Path as Route, its Max-Breadth, our Via. */
-static int branch_print(const struct branch *branch, struct sip_msg *request)
+static int branch_print(const struct branch *branch, struct sip_msg *request,
+                        const char *own_branch)
 {
     struct registrar *registrar = branch->fork->registrar;
-    char id[TRANSACTION_ID_SIZE], via[128], breadth[24];
+    char via[128], breadth[24];
     int len, index = sip_find(request, HEADER_MAX_BREADTH, 0);
 
     request->uri = branch->uri;
@@ -409,9 +410,8 @@ static int branch_print(const struct branch *branch, struct sip_msg *request)
     for (unsigned i = branch->route_count; i-- > 0;)
         if (sip_push(request, HEADER_ROUTE, branch->routes[i]))
             return -ENOSPC;
-    client_transaction_id(branch->client, id);
-    len = snprintf(via, sizeof(via), "SIP/2.0/UDP " STR_FMT ";branch=z9hG4bK%s.%s",
-                   STR_ARG(REGISTRAR_HOST), id, branch->fork->loop);
+    len = snprintf(via, sizeof(via), "SIP/2.0/UDP " STR_FMT ";branch=%s", STR_ARG(REGISTRAR_HOST),
+                   own_branch);
     if (sip_push(request, HEADER_VIA, (struct str){via, (size_t)len}))
         return -ENOSPC;
     buf_reset(&registrar->out);
@@ -424,6 +424,7 @@ static int branch_start(struct branch *branch, uint64_t now)
     struct fork *fork = branch->fork;
     struct registrar *registrar = fork->registrar;
     struct sip_msg *request = &registrar->branch;
+    char id[TRANSACTION_ID_SIZE], own_branch[64];
     int err;
 
     branch->state = BRANCH_DONE;
@@ -434,7 +435,9 @@ static int branch_start(struct branch *branch, uint64_t now)
                                     &branch->client);
     if (err)
         return err;
-    err = branch_print(branch, request);
+    client_transaction_id(branch->client, id);
+    (void)snprintf(own_branch, sizeof(own_branch), "z9hG4bK%s.%s", id, fork->loop);
+    err = branch_print(branch, request, own_branch);
     if (err) {
         client_transaction_drop(branch->client);
         branch->client = NULL;
@@ -443,7 +446,12 @@ static int branch_start(struct branch *branch, uint64_t now)
     branch->state = BRANCH_TRYING;
     if (fork->invite)
         timer_start(registrar->options.timers, &branch->timer_c, now + TIMER_C_MS, timer_c_fired);
-    client_transaction_send(branch->client, request->method, buf_str(&registrar->out), now);
+    client_transaction_send(branch->client,
+                            &(struct client_request){.method = request->method,
+                                                     .bytes = buf_str(&registrar->out),
+                                                     .branch = str_of(own_branch),
+                                                     .body_len = request->body.len},
+                            now);
     return 0;
 }
 

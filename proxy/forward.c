@@ -267,6 +267,16 @@ enum refusal request_print(struct proxy *proxy, struct sip_msg *request, const s
     return unless_no_memory(proxy, refusal);
 }
 
+struct client_request request_printed(const struct proxy *proxy, const struct sip_msg *request)
+{
+    return (struct client_request){
+        .method = request->method,
+        .bytes = buf_str(&proxy->out),
+        .branch = via_pushed_branch(request),
+        .body_len = request->body.len,
+    };
+}
+
 void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SIZE])
 {
     number_hex(id, 8, (uint64_t)proxy->options.worker << 24 | 0xffffff);
@@ -437,6 +447,7 @@ enum refusal forward_send(struct forward *forward, struct sip_msg *request,
 {
     struct proxy *proxy = forward->proxy;
     struct hop to = target->hop;
+    struct client_request printed;
     char id[TRANSACTION_ID_SIZE];
     enum refusal refusal =
         unless_no_memory(proxy, request_rewrite(proxy, request, &forward->from, target));
@@ -459,7 +470,8 @@ enum refusal forward_send(struct forward *forward, struct sip_msg *request,
     }
     timer_c_start(forward, now);
     client_transaction_hop_set(forward->client, &to);
-    client_transaction_send(forward->client, request->method, buf_str(&proxy->out), now);
+    printed = request_printed(proxy, request);
+    client_transaction_send(forward->client, &printed, now);
     forward->asked_at = now;
     try_start(forward, now);
     if (to.core.or_udp && !client_transaction_hop(forward->client)->core.or_udp)

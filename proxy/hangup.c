@@ -91,6 +91,7 @@ static enum refusal bye_send(struct proxy *proxy, struct sip_msg *bye, const str
                              uint64_t now)
 {
     struct client_transaction *client;
+    struct client_request printed;
     char id[TRANSACTION_ID_SIZE];
     enum refusal refusal = method_set(proxy, bye, SIP_BYE, STR("BYE"), bye->cseq + 1);
 
@@ -102,11 +103,13 @@ static enum refusal bye_send(struct proxy *proxy, struct sip_msg *bye, const str
     sip_drop(bye, (unsigned)sip_find(bye, HEADER_VIA, 0)); /* of the ACK */
     client_transaction_id(client, id);
     refusal = request_print(proxy, bye, to, id);
-    if (refusal)
+    if (refusal) {
         client_transaction_drop(client);
-    else
-        client_transaction_send(client, SIP_BYE, buf_str(&proxy->out), now);
-    return refusal;
+        return refusal;
+    }
+    printed = request_printed(proxy, bye);
+    client_transaction_send(client, &printed, now);
+    return REFUSE_NOT;
 }
 
 void call_hang_up(struct proxy *proxy, struct sip_msg *answer, bool bye, const char *why,

@@ -202,6 +202,8 @@ enum refusal request_rewrite(struct proxy *proxy, struct sip_msg *request, const
 /* Our Via on top (16.6 step 8, M3). */
 enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
                       const char *id);
+/* The branch of that one. */
+struct str via_pushed_branch(const struct sip_msg *request);
 /* A response on its way back, our Via already off. 0, or -ENOMEM. */
 int response_rewrite(struct proxy *proxy, struct sip_msg *response, const struct hop *from,
                      const struct hop *to, bool outbound);
@@ -220,6 +222,8 @@ void ack_id(const struct proxy *proxy, struct str key, char id[TRANSACTION_ID_SI
 /* Our Via on a request that was rewritten, and all of it into proxy->out. */
 enum refusal request_print(struct proxy *proxy, struct sip_msg *request, const struct hop *to,
                            const char *id);
+/* The one that it has printed, for its client transaction. */
+struct client_request request_printed(const struct proxy *proxy, const struct sip_msg *request);
 size_t forwards_unanswered(const struct proxy *proxy);
 void forwards_destroy(struct proxy *proxy);
 

@@ -265,7 +265,7 @@ static void on_ended(void *owner, struct client_transaction *client, uint64_t no
 static const struct transaction_user probe_user = {
     .response = on_response, .client_failed = on_failed, .client_ended = on_ended};
 
-static void probe_print(struct probe *probe, const char *id)
+static void probe_print(struct probe *probe, const char *id, const char *own_branch)
 {
     struct proxy *proxy = probe->probes->proxy;
     struct str host = core_host(proxy, &probe->addr);
@@ -276,8 +276,8 @@ static void probe_print(struct probe *probe, const char *id)
     core_addr_text(&probe->addr, to);
     buf_reset(out);
     buf_printf(out, "OPTIONS sip:%s%s SIP/2.0\r\n", to, tcp ? ";transport=tcp" : "");
-    buf_printf(out, "Via: SIP/2.0/%s " STR_FMT ";branch=z9hG4bK%s.probe;rport\r\n",
-               tcp ? "TCP" : "UDP", STR_ARG(host), id);
+    buf_printf(out, "Via: SIP/2.0/%s " STR_FMT ";branch=%s;rport\r\n", tcp ? "TCP" : "UDP",
+               STR_ARG(host), own_branch);
     buf_printf(out, "Max-Forwards: 70\r\n");
     buf_printf(out, "From: <sip:" STR_FMT ">;tag=%s\r\n", STR_ARG(host), id);
     buf_printf(out, "To: <sip:%s>\r\n", to);
@@ -291,7 +291,7 @@ static void probe_send(struct probe *probe, uint64_t now)
 {
     struct proxy *proxy = probe->probes->proxy;
     struct hop to = {.core = probe->addr};
-    char id[TRANSACTION_ID_SIZE];
+    char id[TRANSACTION_ID_SIZE], own_branch[64];
 
     if (client_transaction_create(proxy->transactions, &to, &probe_user, probe, now,
                                   &probe->client)) {
@@ -299,9 +299,14 @@ static void probe_send(struct probe *probe, uint64_t now)
         return;
     }
     client_transaction_id(probe->client, id);
-    probe_print(probe, id);
+    (void)snprintf(own_branch, sizeof(own_branch), "z9hG4bK%s.probe", id);
+    probe_print(probe, id, own_branch);
     probe->due = now + proxy->conf->probe.timeout_s * UINT64_C(1000);
-    client_transaction_send(probe->client, SIP_OPTIONS, buf_str(&proxy->out), now);
+    client_transaction_send(probe->client,
+                            &(struct client_request){.method = SIP_OPTIONS,
+                                                     .bytes = buf_str(&proxy->out),
+                                                     .branch = str_of(own_branch)},
+                            now);
 }
 
 /* What is in this slot of the view may be new, another one, or gone. */

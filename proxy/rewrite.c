@@ -181,6 +181,14 @@ enum refusal via_push(struct proxy *proxy, struct sip_msg *request, const struct
     return REFUSE_NOT;
 }
 
+struct str via_pushed_branch(const struct sip_msg *request)
+{
+    struct str via = sip_value(request, HEADER_VIA);
+    size_t len = LOOP_AT + LOOP_LEN;
+
+    return (struct str){via.p + via.len - strlen(";rport") - len, len};
+}
+
 /* A Via of ours with the same loop part: the request was here before (M3). */
 static bool is_loop(struct proxy *proxy, const struct sip_msg *request, const struct hop *from)
 {

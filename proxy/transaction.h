@@ -142,12 +142,19 @@ int client_transaction_create(struct transactions *transactions, const struct ho
 void client_transaction_id(const struct client_transaction *client, char id[TRANSACTION_ID_SIZE]);
 /* Go another way than it was created for: before it is sent. */
 void client_transaction_hop_set(struct client_transaction *client, const struct hop *to);
-/* Send the request, with that branch in its top Via; a copy is kept as long as it is needed.
+/* A request as it was printed. */
+struct client_request {
+    enum sip_method method;
+    struct str bytes;
+    struct str branch; /* of its top Via: that one */
+    size_t body_len;
+};
+/* Send the request; a copy is kept as long as it is needed.
  * A send error is reported by client_failed() from the next timers_run(), never from inside.
  * hop.core.or_udp: what TCP can't take goes by UDP at once, with a Via that says so, and the hop
  * becomes that. */
-void client_transaction_send(struct client_transaction *client, enum sip_method method,
-                             struct str request, uint64_t now);
+void client_transaction_send(struct client_transaction *client,
+                             const struct client_request *request, uint64_t now);
 /* CANCEL it: now, or when the first provisional response comes (T4). INVITE only, else nothing.
  * Its own final response still comes (487), or client_failed(-ETIMEDOUT) 64*T1 after the CANCEL. */
 void client_transaction_cancel(struct client_transaction *client, uint64_t now);

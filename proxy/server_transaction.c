@@ -346,20 +346,24 @@ static void end_after(struct server_transaction *server, uint64_t now, uint64_t 
     timer_start(server->table->options.timers, &server->end, server->ends, end_fire);
 }
 
-/* A header that responses repeat (RFC 3261 8.2.6), and which is not there yet. */
-static bool is_echoed(const struct sip_msg *request, unsigned index)
+/* The headers that responses repeat (RFC 3261 8.2.6): all Vias, of others the first. Their count.
+ */
+static unsigned echoed_find(const struct sip_msg *request, uint8_t echoed[SIP_HEADERS_MAX])
 {
-    enum header_id id = request->headers[index].id;
+    static const uint64_t single = 1U << HEADER_FROM | 1U << HEADER_TO | 1U << HEADER_CALL_ID |
+                                   1U << HEADER_CSEQ | 1U << HEADER_TIMESTAMP;
+    uint64_t wanted = single | 1U << HEADER_VIA;
+    unsigned count = 0;
 
-    switch (id) {
-    case HEADER_VIA: return true;
-    case HEADER_FROM:
-    case HEADER_TO:
-    case HEADER_CALL_ID:
-    case HEADER_CSEQ:
-    case HEADER_TIMESTAMP: return sip_find(request, id, 0) == (int)index;
-    default: return false;
+    for (unsigned i = 0; i < request->header_count; i++) {
+        enum header_id id = request->headers[i].id;
+
+        if (id >= HEADER_ID_COUNT || !(wanted >> id & 1))
+            continue;
+        echoed[count++] = (uint8_t)i;
+        wanted &= ~(single & UINT64_C(1) << id);
     }
+    return count;
 }
 
 static struct str copy_to(char **at, struct str s)
@@ -379,14 +383,12 @@ static struct server_transaction *server_copy(struct transactions *transactions,
 {
     size_t bytes = request->method_name.len + request->to_tag.len + key.len, size;
     struct server_transaction *server;
-    unsigned count = 0;
+    uint8_t echoed[SIP_HEADERS_MAX];
+    unsigned count = echoed_find(request, echoed);
     char *at;
 
-    for (unsigned i = 0; i < request->header_count; i++)
-        if (is_echoed(request, i)) {
-            bytes += request->headers[i].value.len;
-            count++;
-        }
+    for (unsigned i = 0; i < count; i++)
+        bytes += request->headers[echoed[i]].value.len;
     size = sizeof(*server) + count * sizeof(server->headers[0]) + bytes;
     server = size <= SERVER_POOLED ? pool_take(&transactions->server_pool) : malloc(size);
     if (!server)
@@ -401,13 +403,13 @@ static struct server_transaction *server_copy(struct transactions *transactions,
     server->cseq = request->cseq;
     server->method_name = copy_to(&at, request->method_name);
     server->to_tag = copy_to(&at, request->to_tag);
-    for (unsigned i = 0; i < request->header_count; i++)
-        if (is_echoed(request, i)) {
-            const struct sip_header *header = &request->headers[i];
-            server->headers[server->header_count++] =
-                (struct sip_header){header->id, header_name(header->id),
-                                    copy_to(&at, header->value), 0, header->repair};
-        }
+    server->header_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct sip_header *header = &request->headers[echoed[i]];
+
+        server->headers[i] = (struct sip_header){header->id, header_name(header->id),
+                                                 copy_to(&at, header->value), 0, header->repair};
+    }
     server->key = copy_to(&at, key);
     return server;
 }

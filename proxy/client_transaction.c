@@ -19,8 +19,10 @@ struct client_transaction {
     struct client_transaction *prev, *next, **kept; /* kept: that list's head; NULL: it is open */
     uint64_t ends;                                  /* K */
     struct transactions *table;
-    const struct transaction_user *user;
+    const struct transaction_user *user; /* NULL: it was left */
     void *owner;
+    struct client_group *group; /* NULL: in none */
+    struct client_transaction *group_prev, *group_next;
     uint32_t slot;
     bool bare; /* it only absorbs: it has no timer of its own, and keeps nothing of its request */
     bool sent;
@@ -191,6 +193,17 @@ static void parts_release(struct client_transaction *client)
     free((char *)client->cancel_headers.p);
 }
 
+static void group_leave(struct client_transaction *client)
+{
+    struct client_group *group = client->group;
+
+    client->table->left_count--;
+    if (!group)
+        return;
+    DL_DELETE2(group->first, client, group_prev, group_next);
+    group->count--;
+}
+
 static void client_free(struct client_transaction *client)
 {
     struct transactions *transactions = client->table;
@@ -198,6 +211,8 @@ static void client_free(struct client_transaction *client)
 
     if (!client->bare)
         parts_release(client);
+    if (!client->user)
+        group_leave(client);
     kept_leave(client);
     slot->client = NULL;
     slot->generation++;
@@ -213,6 +228,29 @@ void client_transaction_drop(struct client_transaction *client)
         client->dropped = true; /* end_fire() frees it */
     else
         client_free(client);
+}
+
+bool client_transaction_leave(struct client_transaction *client, struct client_group *group)
+{
+    if (!client->bare || client->ending)
+        return false;
+    client->user = NULL;
+    client->group = group;
+    client->table->left_count++;
+    if (group) {
+        DL_APPEND2(group->first, client, group_prev, group_next);
+        group->count++;
+    }
+    return true;
+}
+
+void client_group_forget(struct client_group *group)
+{
+    struct client_transaction *client;
+
+    DL_FOREACH2(group->first, client, group_next)
+    client->group = NULL;
+    *group = (struct client_group){NULL, 0};
 }
 
 void client_transactions_destroy(struct transactions *transactions)
@@ -247,7 +285,7 @@ static void finish(struct client_transaction *client, uint64_t now)
     }
     if (!client->ending)
         return; /* it was given up, and goes on */
-    if (!client->dropped)
+    if (!client->dropped && client->user)
         client->user->client_ended(client->owner, client, now);
     client_free(client);
 }

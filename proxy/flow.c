@@ -307,6 +307,6 @@ bool flow_is_full(const struct flow *flow, const struct sip_msg *request)
 
 bool flow_keeps_enough(const struct flow *flow)
 {
-    return flow->open_count + flow->kept_count >=
+    return flow->open_count + flow->kept_count + flow->absorbing.count >=
            flow->proxy->conf->limits.transactions_per_connection;
 }

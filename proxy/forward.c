@@ -122,8 +122,14 @@ void forward_free(struct forward *forward)
     pool_give(&forward->proxy->forward_pool, forward);
 }
 
+/* What its client transaction may still absorb takes no forward. */
 static void forward_settle(struct forward *forward)
 {
+    struct flow *flow = forward->from.flow;
+
+    if (!forward->server && forward->client &&
+        client_transaction_leave(forward->client, flow ? &flow->absorbing : NULL))
+        forward->client = NULL;
     if (!forward->server && !forward->client)
         forward_free(forward);
 }
@@ -149,9 +155,16 @@ static void kept_give_up(struct proxy *proxy, struct flow *flow)
 {
     for (unsigned i = 0; i < 2; i++) {
         struct forward *oldest = flow->kept[0] ? flow->kept[0] : flow->kept[1];
+        struct client_transaction *left = flow->absorbing.first;
 
-        if (!oldest || !flow_keeps_enough(flow) || !transactions_crowded(proxy->transactions))
+        if ((!left && !oldest) || !flow_keeps_enough(flow) ||
+            !transactions_crowded(proxy->transactions))
             return;
+        if (left) {
+            proxy->counters.given_up++;
+            client_transaction_drop(left);
+            continue;
+        }
         proxy->counters.given_up += !!oldest->server + !!oldest->client;
         drop_server(oldest);
         drop_client(oldest);
@@ -821,6 +834,7 @@ void forwards_flow_closed(struct proxy *proxy, struct flow *flow, uint64_t now)
         DL_FOREACH_SAFE2(flow->kept[i], forward, next, origin_next)
         origin_gone(forward, now);
     }
+    client_group_forget(&flow->absorbing);
     DL_FOREACH_SAFE2(flow->targets, forward, next, target_next)
     target_gone(forward, now);
 }

@@ -6,10 +6,9 @@
 enum { NO_BACKEND = -1, CALL_ID_KEPT = 64 };
 
 /* A request on its way: one server transaction, one client transaction (or none, where sipward
- * answers itself). Freed when both have ended. */
+ * answers itself). Freed when both have ended, or the client one only absorbs what comes again. */
 struct forward {
-    /* First what is read when it ends, seconds after its response: by then it has left the cache.
-     */
+    /* First what is read when it ends: by then it may have left the cache. */
     struct proxy *proxy;
     struct server_transaction *server;         /* NULL: ended */
     struct client_transaction *client;         /* NULL: ended */

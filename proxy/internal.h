@@ -37,6 +37,7 @@ struct flow {
     struct forward *kept[2];         /* answered, still with transactions; INVITEs are the second */
     struct forward *targets;         /* requests it was sent, still with transactions */
     unsigned open_count, kept_count; /* of those it sent */
+    struct client_group absorbing;   /* what is left of others that it sent; older than kept[0] */
     struct registered *registered_aors;
     struct {
         uint64_t at; /* 0: none yet */

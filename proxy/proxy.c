@@ -432,7 +432,7 @@ struct proxy_sizes proxy_sizes(const struct proxy *proxy)
 {
     return (struct proxy_sizes){
         .flows = proxy->flow_count,
-        .requests = proxy->forward_count,
+        .requests = proxy->forward_count + transactions_left(proxy->transactions),
         .transactions = transactions_count(proxy->transactions),
         .dialogs = proxy->dialog_count,
     };

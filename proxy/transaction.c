@@ -148,6 +148,11 @@ bool transactions_crowded(const struct transactions *transactions)
     return transactions->server_count > half || transactions->client_count > half;
 }
 
+size_t transactions_left(const struct transactions *transactions)
+{
+    return transactions->left_count;
+}
+
 uint64_t transactions_given_up(const struct transactions *transactions)
 {
     return transactions->given_up;

@@ -172,6 +172,20 @@ const struct hop *client_transaction_hop(const struct client_transaction *client
 /* End without a word, now, without client_ended(). Fine in any callback about it. */
 void client_transaction_drop(struct client_transaction *client);
 
+/* Client transactions that only absorb what comes again, and whose user has left them: of one flow,
+ * say, in the order of their ends. All zero: none. */
+struct client_group {
+    struct client_transaction *first; /* may be dropped */
+    unsigned count;
+};
+
+/* Its user is done with it, where it only absorbs what comes again: nothing is told of it any more,
+ * not even its end. Until then it is in `group`; NULL: in none. false: it may still tell something.
+ */
+bool client_transaction_leave(struct client_transaction *client, struct client_group *group);
+void client_group_forget(struct client_group *group);              /* its members stay, in none */
+size_t transactions_left(const struct transactions *transactions); /* by their users */
+
 /* What it may still bring is nobody's wish, but is not forgotten: it goes to `owner` from here on,
  * in any callback about it too. An INVITE is not repeated any more, is cancelled if or when it has
  * a provisional response, and ends 64*T1 from now without client_failed(); a 2xx is told. false:

@@ -53,7 +53,7 @@ struct transactions {
 
     struct client_slot *slots;
     uint32_t slot_count, first_free;
-    size_t client_count;
+    size_t client_count, left_count;
 
     struct buf key;     /* of the server transaction that is looked for */
     uint64_t key_hash;  /* of that */

@@ -827,6 +827,67 @@ TEST(answered_requests_end_in_their_order_by_one_timer) /* T1 */
     end();
 }
 
+TEST(one_that_was_left_absorbs_and_tells_nothing) /* T1, X3 */
+{
+    struct client_group group = {0};
+    struct client_transaction *clients[3], *more;
+    char first[TRANSACTION_ID_SIZE], second[TRANSACTION_ID_SIZE];
+    struct hop to = pbx();
+    uint64_t repeated;
+
+    (void)state;
+    begin_with(3);
+    for (unsigned i = 0; i < 3; i++) {
+        clients[i] = client_of(SIP_OPTIONS, "OPTIONS", to);
+        assert_false(client_transaction_leave(clients[i], &group)); /* it waits for an answer */
+        memcpy(i ? second : first, client_id, sizeof(first));
+        assert_int_equal(respond(200, "OPTIONS"), 0);
+        assert_true(client_transaction_leave(clients[i], i < 2 ? &group : NULL));
+    }
+    assert_int_equal(group.count, 2);
+    assert_int_equal(transactions_left(table), 3);
+    event_count = 0;
+    repeated = transactions_repeated(table)->received[SIDE_CORE];
+    assert_true(knows(first, 200, "OPTIONS"));
+    assert_true(transactions_repeated(table)->received[SIDE_CORE] == repeated + 1);
+
+    assert_int_equal(client_transaction_create(table, &to, &user, &owner, now, &more), 0);
+    assert_false(knows(first, 200, "OPTIONS")); /* it made room */
+    assert_int_equal(transactions_given_up(table), 1);
+    assert_int_equal(group.count, 1);
+    assert_ptr_equal(group.first, clients[1]);
+    client_transaction_drop(group.first);
+    assert_int_equal(group.count, 0);
+    assert_null(group.first);
+    assert_true(knows(second, 200, "OPTIONS"));
+    client_transaction_drop(more);
+    clock_to(5000);
+    assert_false(knows(second, 200, "OPTIONS"));
+    assert_int_equal(transactions_left(table), 0);
+    CHECK_QUIET();
+    end();
+}
+
+TEST(a_group_that_is_forgotten_is_not_met_again) /* T6 */
+{
+    struct client_group group = {0};
+
+    (void)state;
+    begin();
+    for (unsigned i = 0; i < 3; i++) {
+        struct client_transaction *client = client_of(SIP_OPTIONS, "OPTIONS", pbx());
+        assert_int_equal(respond(200, "OPTIONS"), 0);
+        assert_true(client_transaction_leave(client, &group));
+    }
+    client_group_forget(&group);
+    assert_int_equal(group.count, 0);
+    assert_null(group.first);
+    group.first = (struct client_transaction *)(void *)&group; /* whoever looks there falls */
+    clock_to(5000);
+    assert_int_equal(group.count, 0);
+    end();
+}
+
 TEST(answered_requests_make_room_in_the_order_of_their_ends) /* X3, T3 */
 {
     char rejected[TRANSACTION_ID_SIZE], accepted[TRANSACTION_ID_SIZE];
@@ -1112,6 +1173,8 @@ int main(void)
         cmocka_unit_test(response_between_a_send_error_and_its_report_is_not_told),
         cmocka_unit_test(client_transactions_are_limited),
         cmocka_unit_test(answered_requests_end_in_their_order_by_one_timer),
+        cmocka_unit_test(one_that_was_left_absorbs_and_tells_nothing),
+        cmocka_unit_test(a_group_that_is_forgotten_is_not_met_again),
         cmocka_unit_test(answered_requests_make_room_in_the_order_of_their_ends),
         cmocka_unit_test(one_that_is_told_its_response_may_make_room),
         cmocka_unit_test(ends_are_told_once_where_room_is_made),

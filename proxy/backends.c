@@ -171,12 +171,12 @@ bool health_usable(const struct health *health, unsigned slot, uint64_t now)
 /* One number for a user and an address, even between 0 and 1 and never either. Weighted rendezvous
  * hashing takes the largest -weight / ln(number) (Schindelhauer and Schomaker, 2005: the chance of
  * each is its share of the weights, whoever else takes part). */
-static double score(const struct endpoint *endpoint, uint64_t user)
+static double score(const struct endpoint *endpoint, struct str aor)
 {
     const double none = 1e-6;                        /* the weight of those that have 0 */
     const void *place = &endpoint->addr.in.sin_port; /* port and address, in both families */
+    uint64_t hash, user = XXH3_64bits(aor.len ? aor.p : "", aor.len);
     size_t len = 0;
-    uint64_t hash;
 
     if (core_addr_is_ip(&endpoint->addr))
         len = endpoint->addr.sa.sa_family == AF_INET6
@@ -192,18 +192,21 @@ const struct endpoint *backend_choose(const struct endpoint *list, unsigned coun
                                       const struct health *health, struct str aor,
                                       const struct slot_set *tried, uint64_t now)
 {
-    uint64_t user = XXH3_64bits(aor.len ? aor.p : "", aor.len);
     const struct endpoint *best = NULL;
-    double high = 0, its;
+    double high = 0, its; /* 0: not yet needed, as when there is no other */
 
     for (const struct endpoint *endpoint = list; endpoint < list + count; endpoint++) {
         if (endpoint->retired || (best && endpoint->priority > best->priority) ||
             (tried && slot_set_has(tried, endpoint->slot)) ||
             !health_usable(health, endpoint->slot, now))
             continue;
-        its = score(endpoint, user);
-        if (best && endpoint->priority == best->priority && its <= high)
-            continue;
+        its = 0;
+        if (best && endpoint->priority == best->priority) {
+            high = high > 0 ? high : score(best, aor);
+            its = score(endpoint, aor);
+            if (its <= high)
+                continue;
+        }
         best = endpoint;
         high = its;
     }

@@ -13,7 +13,8 @@ enum {
     DATAGRAM_MAX = 65535,
     SLOT_SIZE = 65536, /* mapped; pages that no datagram touches cost nothing */
     RECEIVE_SLOTS = 32,
-    RECEIVE_ROUNDS = 4, /* of one wake-up: the loop has others to serve */
+    RECEIVE_STRIDE = SLOT_SIZE + 1088, /* else a cache has room for few: they'd all start alike */
+    RECEIVE_ROUNDS = 4,                /* of one wake-up: the loop has others to serve */
     SEND_SLOTS = 64,
     SEND_BYTES = 16 * SLOT_SIZE,
     SOCKET_BUFFER = 4194304, /* asked for; the system may give less */
@@ -254,12 +255,11 @@ static bool receive_batch(struct core_udp *udp)
 {
     int n;
 
-    for (int i = 0; i < RECEIVE_SLOTS; i++)
-        udp->receive[i].msg_hdr.msg_namelen = sizeof(udp->receive_from[i].in6);
     n = recvmmsg(udp->fd, udp->receive, RECEIVE_SLOTS, MSG_DONTWAIT, NULL);
     if (n < 0)
         return errno != EAGAIN; /* an error of the error queue's is off once it was said */
     for (int i = 0; i < n; i++) {
+        udp->receive[i].msg_hdr.msg_namelen = sizeof(udp->receive_from[i].in6); /* for the next */
         if (udp->receive[i].msg_hdr.msg_flags & MSG_TRUNC)
             continue; /* no datagram is larger than a slot */
         udp->counters.received++;
@@ -331,7 +331,7 @@ static void release(struct core_udp *udp)
     if (udp->fd >= 0)
         close(udp->fd);
     if (udp->receive_bytes)
-        munmap(udp->receive_bytes, (size_t)RECEIVE_SLOTS * SLOT_SIZE);
+        munmap(udp->receive_bytes, (size_t)RECEIVE_SLOTS * RECEIVE_STRIDE);
     if (udp->send_bytes)
         munmap(udp->send_bytes, SEND_BYTES);
     free(udp);
@@ -340,10 +340,12 @@ static void release(struct core_udp *udp)
 static void slots_init(struct core_udp *udp)
 {
     for (size_t i = 0; i < RECEIVE_SLOTS; i++) {
-        udp->receive_iov[i] = (struct iovec){udp->receive_bytes + i * SLOT_SIZE, SLOT_SIZE};
+        udp->receive_iov[i] = (struct iovec){udp->receive_bytes + i * RECEIVE_STRIDE, SLOT_SIZE};
         udp->receive_from[i].kind = CORE_UDP;
-        udp->receive[i].msg_hdr = (struct msghdr){
-            .msg_name = &udp->receive_from[i].sa, .msg_iov = &udp->receive_iov[i], .msg_iovlen = 1};
+        udp->receive[i].msg_hdr = (struct msghdr){.msg_name = &udp->receive_from[i].sa,
+                                                  .msg_namelen = sizeof(udp->receive_from[i].in6),
+                                                  .msg_iov = &udp->receive_iov[i],
+                                                  .msg_iovlen = 1};
     }
     for (size_t i = 0; i < SEND_SLOTS; i++)
         udp->send[i].msg_hdr = (struct msghdr){
@@ -361,7 +363,7 @@ int core_udp_open(const struct core_udp_options *options, struct core_udp **out)
     udp->received = options->received;
     udp->refused = options->refused;
     udp->context = options->context;
-    udp->receive_bytes = map((size_t)RECEIVE_SLOTS * SLOT_SIZE);
+    udp->receive_bytes = map((size_t)RECEIVE_SLOTS * RECEIVE_STRIDE);
     udp->send_bytes = map(SEND_BYTES);
     err = udp->receive_bytes && udp->send_bytes ? 0 : -ENOMEM;
     if (!err)

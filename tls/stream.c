@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -289,7 +290,7 @@ static void stream_writable(struct stream *stream)
 
 void stream_event(uv_poll_t *poll, int status, int events)
 {
-    struct stream *stream = poll->data;
+    struct stream *stream = (struct stream *)(void *)((char *)poll - offsetof(struct stream, poll));
 
     if (status < 0) {
         stream_broken(stream);

@@ -42,39 +42,39 @@ struct todo {
     struct todo *next, *prev; /* next NULL: in none */
 };
 
+/* What a message needs of it begins with the last third of `poll`, ends with `queue`, and lies on
+ * few lines of a cache: with thousands of connections each is read from memory. */
 struct stream {
-    struct streams *streams;
-    uint64_t number;             /* "2.17" is worker 2's connection number 17 */
-    struct stream *next, **link; /* of all */
-    struct todo todo;
     uv_poll_t poll;
-    int events; /* polled for */
-    enum state state;
-    enum conf_listener_kind kind;
-    uint32_t leaves_ms;      /* a drain: how long after its begin */
-    struct preface *preface; /* NULL: not in that state */
-    enum transport transport;
-    bool unproxied; /* the load balancer itself: a health check */
-    struct channel channel;
-    bool finished; /* closing: close_notify and FIN are out */
-
+    struct streams *streams;
     const struct stream_protocol *protocol; /* NULL: not yet known */
     void *conn;                             /* the protocol's */
     struct flow *flow;
-    union conf_sockaddr peer, local;
-    struct proxied *proxied; /* NULL: the socket has the same addresses */
-
+    enum state state;
+    int events;  /* polled for */
+    bool ending; /* decided, done by the loop */
+    struct channel channel;
     struct timer timer; /* never after the deadline: events move that, only firing looks */
-    uint64_t since;     /* of the state */
-    int64_t opened;     /* milliseconds since 1970 */
-
-    char *partial; /* bytes that the protocol has not taken; NULL: none */
+    char *partial;      /* bytes that the protocol has not taken; NULL: none */
     size_t partial_len, partial_size;
     struct queue queue;
 
-    uint16_t websocket_code; /* of a close frame; 0: none */
-    bool websocket_sent;     /* it is ours */
-    bool ending;             /* decided, done by the loop */
+    uint64_t number;             /* "2.17" is worker 2's connection number 17 */
+    struct stream *next, **link; /* of all */
+    struct todo todo;
+    enum conf_listener_kind kind;
+    enum transport transport;
+    uint32_t leaves_ms;      /* a drain: how long after its begin */
+    bool unproxied;          /* the load balancer itself: a health check */
+    struct preface *preface; /* NULL: not in that state */
+    union conf_sockaddr peer, local;
+    struct proxied *proxied; /* NULL: the socket has the same addresses */
+    uint64_t since;          /* of the state */
+    int64_t opened;          /* milliseconds since 1970 */
+
+    bool finished;           /* closing: close_notify and FIN are out */
+    bool websocket_sent;     /* the close frame is ours */
+    uint16_t websocket_code; /* of it; 0: none */
     enum ending end_how;
     enum cause end_cause;
     char *end_reason; /* NULL: the words of the cause, or no memory for more */

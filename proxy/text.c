@@ -580,26 +580,40 @@ bool text_via_cut(struct str value, struct text_via *out)
     return true;
 }
 
-bool sip_param_next(struct str *rest, struct str *name, struct str *value)
+/* Index of the ';' behind a parameter, or the length; and of what follows its '=', 0: it has none.
+ * Only one with quotes is looked at byte by byte. */
+static size_t param_end(struct str s, size_t *value)
 {
     static const bool stops[256] = {[';'] = true, ['='] = true, ['"'] = true};
+    const char *semicolon = memchr(s.p, ';', s.len), *equal;
+    size_t i = semicolon ? (size_t)(semicolon - s.p) : s.len;
 
-    while (rest->len) {
-        struct str s = *rest, param;
-        size_t i = 0, equal = 0;
-
-        for (; (i = text_find(s, i, stops)) < s.len && s.p[i] != ';'; i++) {
-            if (s.p[i] == '=' && !equal) {
-                equal = i + 1;
-            } else if (s.p[i] == '"') {
-                size_t end = quoted_end(s, i);
-                i = (end ? end : s.len) - 1;
-            }
+    *value = 0;
+    if (!memchr(s.p, '"', i)) {
+        equal = memchr(s.p, '=', i);
+        *value = equal ? (size_t)(equal - s.p) + 1 : 0;
+        return i;
+    }
+    for (i = 0; (i = text_find(s, i, stops)) < s.len && s.p[i] != ';'; i++) {
+        if (s.p[i] == '=' && !*value) {
+            *value = i + 1;
+        } else if (s.p[i] == '"') {
+            size_t end = quoted_end(s, i);
+            i = (end ? end : s.len) - 1;
         }
-        *rest = i < s.len ? part(s, i + 1, s.len) : part(s, i, i);
-        param = part(s, 0, i);
-        *name = str_trim(equal ? part(param, 0, equal - 1) : param);
-        *value = equal ? str_trim(part(param, equal, i)) : (struct str){NULL, 0};
+    }
+    return i;
+}
+
+bool sip_param_next(struct str *rest, struct str *name, struct str *value)
+{
+    while (rest->len) {
+        struct str s = *rest;
+        size_t equal, end = param_end(s, &equal);
+
+        *rest = end < s.len ? part(s, end + 1, s.len) : part(s, end, end);
+        *name = str_trim(part(s, 0, equal ? equal - 1 : end));
+        *value = equal ? str_trim(part(s, equal, end)) : (struct str){NULL, 0};
         if (name->len)
             return true;
     }

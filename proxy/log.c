@@ -12,8 +12,6 @@ enum {
     MESSAGE_LINE_MAX = 32768,
     VALUE_MAX = 512, /* one field must not push the others out */
     RESERVE = 32,    /* for what closes a line that was cut */
-    TOKEN_LEN_MIN = 32,
-    TOKEN_LEN_SHOWN = 8,
 };
 
 static _Atomic enum log_level log_level = LOG_INFO;
@@ -171,6 +169,7 @@ static void add_text(struct line *line, struct str s, bool quoted)
  * base64url after "sip:" or "flow=". What names worker and slot is shown, the MAC is not. */
 static size_t token_shown(struct str s, size_t *token_end)
 {
+    enum { TOKEN_LEN_MIN = 32, TOKEN_LEN_SHOWN = 8 };
     static const bool base64url[256] = {
         ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['0' ... '9'] = true,
         ['-'] = true,         ['_'] = true,
@@ -215,10 +214,10 @@ static size_t password_shown(struct str s, size_t *password_end)
     return s.len;
 }
 
-/* Text that may hold what is secret: that is left out (X5). */
+/* Text that may hold what is secret: that is left out (X5). It stands behind ':' or '='. */
 static void add_shown(struct line *line, struct str s, bool quoted)
 {
-    if (s.len < TOKEN_LEN_MIN && !(s.len && memchr(s.p, '@', s.len))) {
+    if (s.len && !memchr(s.p, ':', s.len) && !memchr(s.p, '=', s.len)) {
         add_text(line, s, quoted);
         return;
     }

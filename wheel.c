@@ -1,23 +1,19 @@
 #include "wheel.h"
 
-static void run(struct wheel *wheel)
+/* That the loop does not wait any longer is all: look() follows. */
+static void wake(uv_timer_t *timer)
 {
-    timers_run(wheel->timers, uv_now(wheel->timer.loop));
+    (void)timer;
 }
 
-static void turn(uv_timer_t *timer)
-{
-    run(timer->data);
-}
-
-/* What the events of this turn made due at once, or what fell due meanwhile: else the loop would
- * ask for events once more without waiting. */
+/* Behind the events of this turn, never before them: on a thread that was held up, what is waited
+ * for may have come in time and not have been read. */
 static void look(uv_check_t *check)
 {
     struct wheel *wheel = check->data;
 
     if (timers_next(wheel->timers) <= uv_now(check->loop))
-        run(wheel);
+        timers_run(wheel->timers, uv_now(check->loop));
 }
 
 /* Whatever this turn of the loop started or stopped is known by now. */
@@ -32,7 +28,7 @@ static void set(uv_prepare_t *prepare)
     if (next == UINT64_MAX)
         uv_timer_stop(&wheel->timer);
     else
-        uv_timer_start(&wheel->timer, turn, next > now ? next - now : 0, 0);
+        uv_timer_start(&wheel->timer, wake, next > now ? next - now : 0, 0);
 }
 
 int wheel_open(uv_loop_t *loop, struct wheel *wheel)

@@ -1,5 +1,5 @@
 /* Drives a wheel of timers from a loop: one uv_timer, set right before the loop waits; what is due
- * when its events are dealt with fires in the same turn.
+ * when its events are dealt with fires in the same turn, and nothing fires before they are.
  *
  * Ownership: the wheel lives in its owner's struct and owns the timers; after wheel_close() the
  *            loop must run once more before that struct is freed.

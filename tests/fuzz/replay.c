@@ -1,13 +1,41 @@
-/* A corpus as a plain test: each file of the folders named is given to the fuzz target once. */
+/* A corpus as a plain test: each file of the folders named is given to the fuzz target once. What
+ * ends it before says at which one, and who it was if that was not the target itself. */
 #include <dirent.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { FILE_MAX = 1 << 20 };
+
+static const char *volatile at = "its start";
+
+/* dprintf() has no lock or buffer that what is interrupted may hold. */
+static void ended(int number, siginfo_t *info, void *context)
+{
+    bool other = info->si_code == SI_USER && info->si_pid != getpid();
+
+    (void)context;
+    (void)dprintf(STDERR_FILENO, "signal %d at %s", number, at);
+    if (other)
+        (void)dprintf(STDERR_FILENO, ", from process %d", (int)info->si_pid);
+    (void)dprintf(STDERR_FILENO, "\n");
+    (void)raise(number);
+}
+
+static void tell_the_end(void)
+{
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGABRT};
+    struct sigaction action = {.sa_sigaction = ended, .sa_flags = SA_SIGINFO | (int)SA_RESETHAND};
+
+    for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+        (void)sigaction(signals[i], &action, NULL);
+}
 
 static int file_replay(const char *path)
 {
@@ -35,6 +63,7 @@ int main(int argc, char **argv)
 {
     int failed = 0, count = 0;
 
+    tell_the_end();
     for (int i = 1; i < argc; i++) {
         DIR *folder = opendir(argv[i]);
         struct dirent *entry;
@@ -48,9 +77,11 @@ int main(int argc, char **argv)
             if (entry->d_name[0] == '.')
                 continue;
             (void)snprintf(path, sizeof(path), "%s/%s", argv[i], entry->d_name);
+            at = path;
             failed += file_replay(path);
             count++;
         }
+        at = "its end";
         (void)closedir(folder);
     }
     printf("%d files, %d failed\n", count, failed);

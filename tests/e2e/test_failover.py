@@ -3,6 +3,7 @@ answered, once. Each backend is a process of its own and writes down what it got
 
 import asyncio
 import collections
+import datetime
 import os
 import random
 import signal
@@ -12,13 +13,14 @@ import time
 import pytest
 from harness import net, sip
 from harness.backend import Backend
-from harness.crowd import Phone
+from harness.crowd import Phone, gather
 from harness.ends import Dialog, establish, hang_up
 from harness.kamailio import Kamailio
 
 PHONES = 200
 PROBES = "probe: {interval: 1, timeout: 1, down_after: 2, up_after: 2}\n"
 LONG = 40.0  # 64*T1 and some more
+LATE = 0.5  # seconds: what a worker decides may be sent, or logged, so much later where the machine has a lot to do
 
 Asked = collections.namedtuple("Asked", "method call at status seconds")
 
@@ -37,7 +39,7 @@ class Crowd:
         self.phones = [Phone(lab, edge, f"user{n}", ("tls", "wss")[n % 2]) for n in range(count)]
 
     async def start(self):
-        await asyncio.gather(*(phone.connect() for phone in self.phones))
+        await gather([phone.connect() for phone in self.phones], 20)
         self.tasks = [asyncio.ensure_future(self.live(phone)) for phone in self.phones]
         return self
 
@@ -244,9 +246,12 @@ def test_a_storm_of_503(lab, backends):  # B3
 
     asked, edge = play(lab, backends, script, more="probe: {interval: 60}\n")
     all_served(asked)
-    refused = [e for e in backends[0].events() if e["what"] == "refused" and e["method"] in ("REGISTER", "INVITE", "MESSAGE")]
-    assert 0 < len(refused) < 30, "it asked to be left alone"
-    assert edge.process.matches(rf'backend busy address={backends[0].host} .* reason="503, Retry-After: 2"')
+    busy = edge.process.matches(rf'^(\S+) warning backend busy address={backends[0].host} .* reason="503, Retry-After: 2"')
+    assert busy and any(e["what"] == "refused" for e in backends[0].events())
+    begins = [datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() for text in busy]
+    early = [(e["method"], e["call"], f"{e['came'] - begin:.3f} s after it asked for 2")
+             for e in went(backends[0], 0) for begin in begins if begin + LATE < e["came"] < begin + 2 - LATE]
+    assert not early, f"it is not left alone: {len(early)} requests, {early[:5]}"
 
 
 def test_two_of_three_and_then_all(lab, backends):  # B2, B3, B4

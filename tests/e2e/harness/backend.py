@@ -1,10 +1,12 @@
 """A PBX of one's own process, so that it can be killed, stopped and go on: it takes whatever it is asked over UDP, and writes down each request that was
-new to it and what became of it. SIGUSR1: from now on 503 to all; SIGUSR2: no more."""
+new to it, when it came (by the kernel's clock, however late it is read), and what became of it. SIGUSR1: from now on 503 to all; SIGUSR2: no more."""
 
 import asyncio
 import json
 import pathlib
 import signal
+import socket
+import struct
 import sys
 import time
 
@@ -14,6 +16,8 @@ if __package__:
 else:
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from harness import sip  # noqa: E402
+
+SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 
 
 class Backend:
@@ -46,16 +50,31 @@ class Backend:
                     yield json.loads(line)
 
 
-class Scripted(asyncio.DatagramProtocol):
-    def __init__(self, host):
-        self.host, self.answers, self.invites, self.dialogs, self.overloaded = host, {}, {}, {}, False
+class Scripted:
+    def __init__(self, address, port):
+        self.host, self.answers, self.invites, self.dialogs, self.overloaded = f"{address}:{port}", {}, {}, {}, False
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.socket.setblocking(False)
+        self.socket.bind((address, port))
 
-    def connection_made(self, transport):
-        self.transport = transport
+    def readable(self):
+        try:
+            raw, more, _, source = self.socket.recvmsg(65536, 64)
+        except (BlockingIOError, ConnectionError):
+            return
+        seconds, nanoseconds = struct.unpack("qq", more[0][2])
+        self.received(raw, source, seconds + nanoseconds / 1e9)
 
-    def note(self, what, message):
+    def note(self, what, message, **more):
         print(json.dumps({"what": what, "method": message.method, "call": message.get("Call-ID"),
-                          "cseq": message.cseq, "at": time.monotonic()}), flush=True)
+                          "cseq": message.cseq, "at": time.monotonic(), **more}), flush=True)
+
+    def put(self, raw, source):
+        try:
+            self.socket.sendto(raw, source)
+        except OSError:
+            pass  # as on a network: it is lost
 
     def respond(self, request, status, source, more=()):
         answer = sip.Message(f"SIP/2.0 {status} Because")
@@ -67,9 +86,9 @@ class Scripted(asyncio.DatagramProtocol):
                 answer.headers.append((name, value if tagged else f"{value};tag={self.host[-6:]}"))
         answer.headers += more
         self.answers[request.branch, request.method] = answer.bytes()
-        self.transport.sendto(answer.bytes(), source)
+        self.put(answer.bytes(), source)
 
-    def datagram_received(self, raw, source):
+    def received(self, raw, source, came):
         message = sip.parse(raw)
         if not message.is_request:
             return
@@ -78,9 +97,9 @@ class Scripted(asyncio.DatagramProtocol):
             self.dialogs.pop(message.get("Call-ID"), None)
             return
         if key in self.answers:
-            self.transport.sendto(self.answers[key], source)
+            self.put(self.answers[key], source)
             return
-        self.note("got", message)
+        self.note("got", message, came=came)
         if self.overloaded:
             self.respond(message, 503, source, [("Retry-After", "2")])
             self.note("refused", message)
@@ -107,7 +126,7 @@ class Scripted(asyncio.DatagramProtocol):
             self.dialogs[call] = invite.branch
             self.respond(invite, 200, source, [("Contact", f"<sip:pbx@{self.host}>")])
         elif self.dialogs.get(call) == invite.branch and after < 32:
-            self.transport.sendto(self.answers[invite.branch, "INVITE"], source)
+            self.put(self.answers[invite.branch, "INVITE"], source)
         else:
             return
         asyncio.get_running_loop().call_later(after, self.answer, invite, source, min(after * 2, 4))
@@ -115,9 +134,8 @@ class Scripted(asyncio.DatagramProtocol):
 
 async def main(address, port):
     loop = asyncio.get_running_loop()
-    _, scripted = await loop.create_datagram_endpoint(
-        lambda: Scripted(f"{address}:{port}"), local_addr=(address, port)
-    )
+    scripted = Scripted(address, port)
+    loop.add_reader(scripted.socket, scripted.readable)
     loop.add_signal_handler(signal.SIGUSR1, setattr, scripted, "overloaded", True)
     loop.add_signal_handler(signal.SIGUSR2, setattr, scripted, "overloaded", False)
     print("ready", flush=True)

@@ -19,8 +19,24 @@ T1, T2, GIVE_UP = 0.5, 4.0, 32.0  # RFC 3261 17.1.1.1; timers B, F, H
 WAYS = ("close", "fin", "rst", "silence")
 
 
+# Why the edge hangs up on phones that a machine with too much to do made late: each has its limit.
+LATE = (
+    "handshake timeout",
+    "HTTP upgrade not finished in time",
+    "first message timeout",
+    "message timeout",
+    "idle timeout",
+    "ping missed",
+)
+
+
 class Gone(AssertionError):
-    """The connection was closed by the other side."""
+    """The connection was closed. `why`: what the edge's log says; None: the phone vanished."""
+
+    def __init__(self, phone, what):
+        self.why = None if phone.gone else phone.edge.why_closed(phone.peer)
+        end = f"vanished: {phone.gone}" if phone.gone else f"was hung up on: {self.why}"
+        super().__init__(f"{phone.name} {what}, then {end}")
 
 
 def kind_of(message):
@@ -41,7 +57,7 @@ class Leg:
             except asyncio.TimeoutError:
                 raise AssertionError(f"{self.end.name} wants {what}, got {self.got}") from None
             if message is None:
-                raise Gone(f"{self.end.name} wants {what}, got {self.got}, then was hung up on")
+                raise Gone(self.end, f"wants {what}, got {self.got}")
             kind = kind_of(message)
             self.got.append(kind)
             if kind in what:
@@ -116,22 +132,28 @@ class Phone(Crowded, Client):
         self.answered = {}  # Call-ID: whether our 2xx was acknowledged
         self.acks = {}  # (Call-ID, CSeq number): the ACK that we sent
         self.requests, self.finals = set(), collections.Counter()
-        self.ws = self.writer = None
+        self.ws = self.writer = self.plain = None
         self.open, self.gone = False, None  # gone: the way in which it vanished
         self.fragments = []
 
     async def connect(self):
         self.loop = asyncio.get_running_loop()
         port = self.edge.tls_port if self.kind == "tls" else self.edge.wss_port
-        self.reader, self.writer = await asyncio.open_connection(
-            self.edge.address, port, ssl=self.context, server_hostname="localhost"
-        )
-        self.plain = self.writer.get_extra_info("socket")
+        self.plain = socket.socket()
+        self.plain.setblocking(False)
+        await self.loop.sock_connect(self.plain, (self.edge.address, port))
         self.plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.host = "%s:%d" % self.plain.getsockname()[:2]
-        self.open = True
-        if self.kind == "wss":
-            await self.upgrade(port)
+        self.host = self.peer = "%s:%d" % self.plain.getsockname()[:2]
+        try:
+            self.reader, self.writer = await asyncio.open_connection(
+                sock=self.plain, ssl=self.context, server_hostname="localhost"
+            )
+            self.open = True
+            if self.kind == "wss":
+                await self.upgrade(port)
+        except OSError as error:
+            self.open = False
+            raise Gone(self, f"connects, {error!r}") from error
         self.task(self.read())
         if self.keepalive:
             self.task(self.ping())
@@ -142,7 +164,10 @@ class Phone(Crowded, Client):
         self.ws.send_request(self.ws.connect())
         self.flush()
         while self.ws.state.name == "CONNECTING" and not self.ws.handshake_exc:
-            self.feed(await self.reader.read(65536))
+            data = await self.reader.read(65536)
+            if not data:
+                raise ConnectionResetError("the end, in the upgrade")
+            self.feed(data)
         if self.ws.handshake_exc:
             raise self.ws.handshake_exc
         self.host = f"{random.getrandbits(48):012x}.invalid"
@@ -189,6 +214,8 @@ class Phone(Crowded, Client):
                     if event.fin:
                         self.take(b"".join(self.fragments))
                         self.fragments = []
+            if self.ws.state.name in ("CLOSING", "CLOSED"):
+                self.open = False  # by the edge: nothing more can be sent
             return
         self.buffer += data
         while True:
@@ -262,11 +289,17 @@ class Phone(Crowded, Client):
             answer = await leg.expect(200, timeout=timeout)
         return answer
 
+    def lost(self):
+        """It was hung up on, and asyncio has closed the socket."""
+        return self.plain.fileno() < 0
+
     def vanish(self, way):
         """close: as a client that ends properly; fin: as one that is killed; rst: as one whose
         system knows nothing of it any more; silence: as one that drove into a tunnel."""
         self.gone = way
-        if way == "silence":
+        if self.lost() or not self.open:
+            self.hang_up()
+        elif way == "silence":
             # This kernel drops whatever comes for the socket, and acknowledges nothing.
             program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # ret 0
             so_attach_filter = 26
@@ -275,10 +308,7 @@ class Phone(Crowded, Client):
                 so_attach_filter,
                 struct.pack("HL", 1, ctypes.addressof(program)),
             )
-            self.open = False
-            self.stop_tasks()
-            return
-        if way == "close":
+        elif way == "close":
             if self.ws:
                 self.ws.send_close(1000)
                 self.flush()
@@ -296,7 +326,7 @@ class Phone(Crowded, Client):
         """Whatever was left of it."""
         self.open = False
         self.stop_tasks()
-        if self.writer:
+        if self.writer and not self.lost():
             self.writer.transport.abort()
 
     def close(self):

@@ -98,6 +98,12 @@ class Edge:
     def log(self):
         return self.process.output()
 
+    def why_closed(self, peer):
+        """What the log (at level info) says of the end of the connection from there."""
+        ends = "TLS handshake failed|upgrade refused|flow closed"
+        said = self.process.matches(rf' (?:{ends}) .*peer={re.escape(peer)} .*?reason="([^"]*)"')
+        return said[-1] if said else "its log does not say why"
+
     def status(self):
         """What it says on SIGUSR1: {field: number}."""
         before = len(self.process.matches(r" status connections=.*$"))

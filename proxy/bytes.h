@@ -3,6 +3,9 @@
 #pragma once
 
 #include <endian.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "proxy/str.h"
 
@@ -39,21 +42,22 @@ static inline bytes16 bytes_equal(bytes16 bytes, uint8_t c)
     return (bytes ^ c) - 1;
 }
 
-static inline uint64_t bytes_tops(bytes16 found, unsigned half)
+/* A bit for each, that of the first byte the lowest: on any machine, and here. */
+static inline unsigned bytes_bits_portable(bytes16 found)
 {
-    return le64toh(((bytes16_words)found)[half]) & 0x8080808080808080U;
+    const uint64_t tops = 0x8080808080808080U;
+    const uint64_t gather = 0x0002040810204081U; /* these bits of eight bytes into the top byte */
+    uint64_t low = le64toh(((bytes16_words)found)[0]) & tops;
+    uint64_t high = le64toh(((bytes16_words)found)[1]) & tops;
+
+    return (unsigned)(low * gather >> 56 | high * gather >> 56 << 8);
 }
 
-static inline bool bytes_any(bytes16 found)
-{
-    return bytes_tops(found, 0) | bytes_tops(found, 1);
-}
-
-/* A bit for each, that of the first byte the lowest. */
 static inline unsigned bytes_bits(bytes16 found)
 {
-    const uint64_t gather = 0x0002040810204081U; /* the highest bits of eight bytes, on top */
-
-    return (unsigned)(bytes_tops(found, 0) * gather >> 56 |
-                      bytes_tops(found, 1) * gather >> 56 << 8);
+#ifdef __SSE2__
+    return (unsigned)_mm_movemask_epi8((__m128i)found);
+#else
+    return bytes_bits_portable(found);
+#endif
 }

@@ -258,7 +258,7 @@ static unsigned slot_of(struct str name)
     unsigned middle = (unsigned char)name.p[name.len / 2] | 0x20U;
     unsigned last = (unsigned char)name.p[name.len - 1] | 0x20U;
 
-    return ((unsigned)name.len * 67 + first * 31 + middle * 7 + last * 139) % SLOTS;
+    return ((unsigned)name.len * 23 + first * 2 + middle * 11 + last * 64) % SLOTS;
 }
 
 __attribute__((constructor)) static void slots_fill(void)

@@ -49,7 +49,7 @@ bool text_has_control(struct str s)
     found = controls_among(bytes_load_last(s));
     for (size_t i = 0; i + sizeof(found) < s.len; i += sizeof(found))
         found |= controls_among(bytes_load(s.p + i));
-    return bytes_any(found) && controls(s);
+    return bytes_bits(found) && controls(s);
 }
 
 static inline bytes16 no_uri_among(bytes16 bytes)
@@ -67,7 +67,7 @@ bool text_uri_clear(struct str uri)
         found = no_uri_among(bytes_load_last(uri));
         for (size_t i = 0; i + sizeof(found) < uri.len; i += sizeof(found))
             found |= no_uri_among(bytes_load(uri.p + i));
-        if (!bytes_any(found))
+        if (!bytes_bits(found))
             return true;
     }
     return text_find(uri, 0, stops) == uri.len;

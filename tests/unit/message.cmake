@@ -1,3 +1,4 @@
+unit_test(test_bytes proxy)
 unit_test(test_frame proxy)
 unit_test(test_message proxy PkgConfig::OSIP)
 unit_test(test_value proxy)

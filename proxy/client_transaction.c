@@ -200,8 +200,19 @@ static void group_leave(struct client_transaction *client)
     client->table->left_count--;
     if (!group)
         return;
-    DL_DELETE2(group->first, client, group_prev, group_next);
+    *(client->group_prev ? &client->group_prev->group_next : &group->first) = client->group_next;
+    *(client->group_next ? &client->group_next->group_prev : &group->last) = client->group_prev;
     group->count--;
+}
+
+/* No list of utlist.h: those look at the first one to find the last, and it has left the cache. */
+static void group_enter(struct client_transaction *client, struct client_group *group)
+{
+    client->group = group;
+    client->group_prev = group->last;
+    *(group->last ? &group->last->group_next : &group->first) = client;
+    group->last = client;
+    group->count++;
 }
 
 static void client_free(struct client_transaction *client)
@@ -235,22 +246,17 @@ bool client_transaction_leave(struct client_transaction *client, struct client_g
     if (!client->bare || client->ending)
         return false;
     client->user = NULL;
-    client->group = group;
     client->table->left_count++;
-    if (group) {
-        DL_APPEND2(group->first, client, group_prev, group_next);
-        group->count++;
-    }
+    if (group)
+        group_enter(client, group);
     return true;
 }
 
 void client_group_forget(struct client_group *group)
 {
-    struct client_transaction *client;
-
-    DL_FOREACH2(group->first, client, group_next)
-    client->group = NULL;
-    *group = (struct client_group){NULL, 0};
+    for (struct client_transaction *client = group->first; client; client = client->group_next)
+        client->group = NULL;
+    *group = (struct client_group){NULL, NULL, 0};
 }
 
 void client_transactions_destroy(struct transactions *transactions)

@@ -175,7 +175,7 @@ void client_transaction_drop(struct client_transaction *client);
 /* Client transactions that only absorb what comes again, and whose user has left them: of one flow,
  * say, in the order of their ends. All zero: none. */
 struct client_group {
-    struct client_transaction *first; /* may be dropped */
+    struct client_transaction *first, *last; /* may be dropped */
     unsigned count;
 };
 

@@ -859,12 +859,53 @@ TEST(one_that_was_left_absorbs_and_tells_nothing) /* T1, X3 */
     client_transaction_drop(group.first);
     assert_int_equal(group.count, 0);
     assert_null(group.first);
+    assert_null(group.last);
     assert_true(knows(second, 200, "OPTIONS"));
     client_transaction_drop(more);
     clock_to(5000);
     assert_false(knows(second, 200, "OPTIONS"));
     assert_int_equal(transactions_left(table), 0);
     CHECK_QUIET();
+    end();
+}
+
+TEST(a_group_is_in_the_order_of_its_ends_whoever_leaves_it) /* X3 */
+{
+    static const unsigned drops[][4] = {
+        {0, 1, 2, 3},
+        {3, 2, 1, 0},
+        {1, 2, 0, 3},
+        {2, 0, 3, 1}
+    };
+
+    (void)state;
+    begin();
+    for (size_t i = 0; i < ARRAY_LEN(drops); i++) {
+        struct client_group group = {0};
+        struct client_transaction *clients[4];
+
+        for (unsigned j = 0; j < 4; j++) {
+            clients[j] = client_of(SIP_OPTIONS, "OPTIONS", pbx());
+            assert_int_equal(respond(200, "OPTIONS"), 0);
+            assert_true(client_transaction_leave(clients[j], &group));
+        }
+        for (unsigned j = 0; j < 4; j++) {
+            unsigned oldest = 0, youngest = 3;
+
+            while (oldest < 4 && !clients[oldest])
+                oldest++;
+            while (youngest > 0 && !clients[youngest])
+                youngest--;
+            assert_ptr_equal(group.first, clients[oldest]);
+            assert_ptr_equal(group.last, clients[youngest]);
+            assert_int_equal(group.count, 4 - j);
+            client_transaction_drop(clients[drops[i][j]]);
+            clients[drops[i][j]] = NULL;
+        }
+        assert_null(group.first);
+        assert_null(group.last);
+    }
+    event_count = 0;
     end();
 }
 
@@ -882,7 +923,6 @@ TEST(a_group_that_is_forgotten_is_not_met_again) /* T6 */
     client_group_forget(&group);
     assert_int_equal(group.count, 0);
     assert_null(group.first);
-    group.first = (struct client_transaction *)(void *)&group; /* whoever looks there falls */
     clock_to(5000);
     assert_int_equal(group.count, 0);
     end();
@@ -1174,6 +1214,7 @@ int main(void)
         cmocka_unit_test(client_transactions_are_limited),
         cmocka_unit_test(answered_requests_end_in_their_order_by_one_timer),
         cmocka_unit_test(one_that_was_left_absorbs_and_tells_nothing),
+        cmocka_unit_test(a_group_is_in_the_order_of_its_ends_whoever_leaves_it),
         cmocka_unit_test(a_group_that_is_forgotten_is_not_met_again),
         cmocka_unit_test(answered_requests_make_room_in_the_order_of_their_ends),
         cmocka_unit_test(one_that_is_told_its_response_may_make_room),

@@ -173,10 +173,6 @@ enum refusal target_choose_own(struct proxy *proxy, struct sip_msg *request, uin
                                struct target *target);
 /* The user that a request from the access side is of: what backend_choose() goes by (B3). */
 struct str request_user(struct proxy *proxy, const struct sip_msg *request);
-/* A URI in the pieces that it was cut into when it was found clear, by the scan (V2) or before a
- * token was made of it: no second parser is asked as by sip_uri_parse(), and nothing is read of
- * schemes but sip and sips. It borrows from `text`. */
-void uri_of(struct str text, const struct text_uri *pieces, struct sip_uri *out);
 /* Host and port of our side that faces `to`, as its URIs and Via name it. */
 struct str core_host(const struct proxy *proxy, const struct core_addr *to);
 

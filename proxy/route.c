@@ -7,25 +7,6 @@
 
 enum { SIP_PORT = 5060 };
 
-void uri_of(struct str text, const struct text_uri *pieces, struct sip_uri *out)
-{
-    const char *colon, *headers;
-    struct str rest;
-
-    *out = (struct sip_uri){
-        .text = text, .scheme = pieces->scheme, .host = pieces->host, .port = pieces->port};
-    if (!pieces->host.p)
-        return;
-    colon = pieces->user.len ? memchr(pieces->user.p, ':', pieces->user.len) : NULL;
-    out->user = pieces->user;
-    out->user.len = colon ? (size_t)(colon - pieces->user.p) : pieces->user.len;
-    rest = pieces->rest;
-    headers = rest.len ? memchr(rest.p, '?', rest.len) : NULL;
-    out->params = rest;
-    out->params.len = headers ? (size_t)(headers - rest.p) : rest.len;
-    out->headers = (struct str){rest.p + out->params.len, rest.len - out->params.len};
-}
-
 static bool uri_cut(struct str text, struct sip_uri *out)
 {
     struct text_uri pieces;

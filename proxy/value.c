@@ -173,39 +173,53 @@ static struct str lower_case(struct arena *arena, struct str s)
     return (struct str){p, s.len};
 }
 
+void uri_of(struct str text, const struct text_uri *pieces, struct sip_uri *out)
+{
+    const char *colon, *headers;
+    struct str rest = pieces->rest;
+
+    *out = (struct sip_uri){.text = text,
+                            .scheme = pieces->scheme,
+                            .user = pieces->user,
+                            .host = pieces->host,
+                            .port = pieces->port};
+    if (!pieces->host.p)
+        return;
+    colon = out->user.len ? memchr(out->user.p, ':', out->user.len) : NULL;
+    if (colon) {
+        out->user.len = (size_t)(colon - out->user.p);
+        out->password = part(pieces->user, out->user.len + 1, pieces->user.len);
+    }
+    headers = rest.len ? memchr(rest.p, '?', rest.len) : NULL;
+    out->params = part(rest, 0, headers ? (size_t)(headers - rest.p) : rest.len);
+    out->headers = part(rest, out->params.len, rest.len);
+}
+
 /* From its pieces in `text`, which is in the arena. */
 static int uri_read(struct arena *arena, struct str text, const struct text_uri *cut,
                     struct sip_uri *out)
 {
-    static const bool stops[256] = {['?'] = true};
-    struct sip_uri uri = {.text = text, .scheme = cut->scheme};
     struct str rest = part(text, cut->scheme.len + 1, text.len);
+    struct sip_uri uri;
 
+    uri_of(text, cut, &uri);
     if (!str_eq(uri.scheme, STR("sip")))
         uri.scheme = lower_case(arena, uri.scheme);
     if (!uri.scheme.p)
         return -ENOMEM;
-    uri.params = uri.headers = part(rest, rest.len, rest.len);
     if (cut->host.p) {
-        const char *colon = cut->user.len ? memchr(cut->user.p, ':', cut->user.len) : NULL;
-        size_t headers = text_find(cut->rest, 0, stops);
+        int err;
 
         if (cut->user.p && !cut->user.len)
             return -EINVAL;
-        uri.user = cut->user;
-        if (colon) {
-            uri.user.len = (size_t)(colon - cut->user.p);
-            uri.password = part(cut->user, uri.user.len + 1, cut->user.len);
-        }
-        uri.host = cut->host;
-        uri.port = cut->port;
-        uri.params = part(cut->rest, 0, headers);
-        uri.headers = part(cut->rest, headers, cut->rest.len);
-        int err = uri_plain(&uri) ? 0 : osip_uri_check(arena, &uri);
-
+        err = uri_plain(&uri) ? 0 : osip_uri_check(arena, &uri);
         if (err)
             return err;
-    } else if (str_eq(uri.scheme, STR("tel"))) {
+        *out = uri;
+        return 0;
+    }
+    uri.params = uri.headers = part(rest, rest.len, rest.len);
+    if (str_eq(uri.scheme, STR("tel"))) {
         const char *semicolon = memchr(rest.p, ';', rest.len);
         size_t i = semicolon ? (size_t)(semicolon - rest.p) : rest.len;
 

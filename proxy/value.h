@@ -34,6 +34,12 @@ struct sip_addr {
     struct str params; /* header parameters as spelled, from the first ';' on; may be empty */
 };
 
+struct text_uri;
+
+/* A URI in the pieces that it was cut into when it was found clear, by the scan (V2) or before a
+ * token was made of it: no second parser is asked as by sip_uri_parse(), the scheme stays as
+ * spelled, and nothing is read of schemes but sip and sips. It borrows from `text`. */
+void uri_of(struct str text, const struct text_uri *pieces, struct sip_uri *out);
 int sip_uri_parse(struct arena *arena, struct str text, struct sip_uri *out);
 int sip_via_parse(struct arena *arena, struct str text, struct sip_via *out);
 /* Never for "*" (Contact). Without <>, parameters are the header's (RFC 3261 20.10). */

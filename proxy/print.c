@@ -5,14 +5,9 @@
 
 static void add_number(struct buf *out, uint64_t number)
 {
-    char digits[20];
-    size_t i = sizeof(digits);
+    char digits[NUMBER_SIZE];
 
-    do {
-        digits[--i] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    buf_add(out, (struct str){digits + i, sizeof(digits) - i});
+    buf_add(out, number_text(digits, number));
 }
 
 /* Parameters without those that are none, and without a '=' that nothing follows (N8). */

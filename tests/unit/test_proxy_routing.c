@@ -47,6 +47,29 @@ static void register_200_gives_the_client_its_own_contact_back(void **state) /* 
     assert_string_equal(header_of(answer, "Via", 1), "");
 }
 
+/* The one that the client uses now, one that it used before, and one whose parameters the registrar
+ * put in another order. */
+static void all_own_contacts_of_a_register_200_are_given_back(void **state) /* R6 to access */
+{
+    (void)state;
+    char before[512], now[512], turned[600], more[2048];
+
+    edge_from_client(alice, REQUEST("OPTIONS", "Contact: <sip:old@client.invalid;ob>"));
+    snprintf(before, sizeof(before), "%s", header_of(inbox_last(&edge.core), "Contact", 0));
+    edge_from_client(alice, REGISTER("Contact: <sip:alice@client.invalid;ob>"));
+    snprintf(now, sizeof(now), "%s", header_of(inbox_last(&edge.core), "Contact", 0));
+    snprintf(turned, sizeof(turned), "<sip:alice@10.0.0.2:5060;flow=%s;ob>",
+             between(now, "flow=", ">"));
+    snprintf(more, sizeof(more), "Contact: %s;expires=1\nContact: %s;q=0.5\nContact: %s", now,
+             before, turned);
+    edge_from_core(&edge, "%s", response_to(inbox_last(&edge.core), "200 OK", "r", more));
+
+    const char *answer = inbox_last(&alice->inbox);
+    assert_string_equal(header_of(answer, "Contact", 0), "<sip:alice@client.invalid;ob>;expires=1");
+    assert_string_equal(header_of(answer, "Contact", 1), "<sip:old@client.invalid;ob>;q=0.5");
+    assert_string_equal(header_of(answer, "Contact", 2), "<sip:alice@client.invalid;ob>");
+}
+
 static void register_with_path_names_the_flow(void **state) /* R5, R9 */
 {
     (void)state;
@@ -824,6 +847,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         MASK(register_goes_to_the_backend_with_a_masked_contact),
         MASK(register_200_gives_the_client_its_own_contact_back),
+        MASK(all_own_contacts_of_a_register_200_are_given_back),
         PATH(register_with_path_names_the_flow),
         MASK(the_top_via_gets_received_and_rport),
         MASK(a_forged_received_is_replaced),

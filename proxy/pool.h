@@ -2,7 +2,7 @@
  * since it is still in the cache, and the heap is not asked.
  *
  * Bounded: POOL_KEPT objects are kept at most, the rest goes back to the heap, as after a storm.
- * With sanitizers none is kept: they see who uses what was given back.
+ * With AddressSanitizer none is kept: it sees who uses what was given back.
  * Ownership: of an object its taker's, until it gives it back to the same pool.
  * Threads:   one worker's, no locks. */
 #pragma once

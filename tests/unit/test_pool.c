@@ -49,7 +49,7 @@ TEST(what_is_kept_is_bounded)
     take_all(&pool);
     for (unsigned i = 0; i < MANY; i++)
         pool_give(&pool, objects[i]);
-    kept = pool.count; /* none with sanitizers */
+    kept = pool.count; /* none with ASan */
     assert_true(kept == 0 || kept == POOL_KEPT);
     pool_clear(&pool);
     assert_int_equal(pool.count, 0);

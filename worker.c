@@ -11,6 +11,7 @@
 #include "listeners.h"
 #include "proxy/core_udp.h"
 #include "proxy/log.h"
+#include "tls/memory.h"
 #include "tls/stream.h"
 #include "wheel.h"
 #include "ws/ws.h"
@@ -679,6 +680,7 @@ static void release(struct worker *worker)
             OSSL_PROVIDER_unload(worker->provider);
         OSSL_LIB_CTX_free(worker->openssl);
     }
+    tls_memory_thread_end();
 }
 
 static void thread_main(void *context)

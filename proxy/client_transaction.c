@@ -309,7 +309,8 @@ static void clients_end_fire(struct timer *timer, uint64_t now)
     while ((first = transactions->kept_clients[KEPT_OTHERS]) && first->ends <= now)
         finish(first, now);
     if (first)
-        timer_start(transactions->options.timers, timer, first->ends, clients_end_fire);
+        timer_start(transactions->options.timers, timer, first->ends + TIMER_SLACK_MS,
+                    clients_end_fire);
 }
 
 /* K is the same for all, and so they end in their order, by one timer. Where it is zero each has
@@ -322,8 +323,8 @@ static void absorb_until_k(struct client_transaction *client, uint64_t now)
     parts_release(client);
     client->bare = true;
     if (!timer_running(&transactions->clients_end))
-        timer_start(transactions->options.timers, &transactions->clients_end, client->ends,
-                    clients_end_fire);
+        timer_start(transactions->options.timers, &transactions->clients_end,
+                    client->ends + TIMER_SLACK_MS, clients_end_fire);
 }
 
 /* Make room for one more. false: there is none. */

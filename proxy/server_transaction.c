@@ -309,7 +309,8 @@ static void servers_end_fire(struct timer *timer, uint64_t now)
     while ((first = transactions->kept_servers[KEPT_OTHERS]) && first->ends <= now)
         finish(first, now);
     if (first)
-        timer_start(transactions->options.timers, timer, first->ends, servers_end_fire);
+        timer_start(transactions->options.timers, timer, first->ends + TIMER_SLACK_MS,
+                    servers_end_fire);
 }
 
 /* J is the same for all, and so they end in their order, by one timer. Those among them that wait
@@ -320,8 +321,8 @@ static void absorb_until_j(struct server_transaction *server, uint64_t now)
 
     server->ends = now + TIMER_64_T1_MS;
     if (!timer_running(&transactions->servers_end))
-        timer_start(transactions->options.timers, &transactions->servers_end, server->ends,
-                    servers_end_fire);
+        timer_start(transactions->options.timers, &transactions->servers_end,
+                    server->ends + TIMER_SLACK_MS, servers_end_fire);
 }
 
 /* Make room for one more. false: there is none. */

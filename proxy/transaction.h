@@ -47,6 +47,9 @@ enum {
     TIMER_T4_MS = 5000,
     TIMER_D_MS = 32000,
     TIMER_64_T1_MS = 64 * TIMER_T1_MS, /* B, F, H, J, L, M */
+    /* J and K, where they are not zero, are over up to so much later, all at once that have come to
+     * their end meanwhile: an idle loop that wakes up for each costs more than they do. */
+    TIMER_SLACK_MS = 200,
 };
 
 struct transactions;

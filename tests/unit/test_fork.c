@@ -650,7 +650,7 @@ static void answered_requests_make_room(void **state) /* X3 */
     }
     assert_int_equal(registrar_transactions(edge->registrar), 200);
     assert_int_equal(registrar_given_up(edge->registrar), 300);
-    pass(edge, 32000);
+    pass(edge, 33000);
     assert_int_equal(registrar_transactions(edge->registrar), 0);
 }
 

@@ -259,6 +259,12 @@ static struct sip_msg *scan(const char *format, ...)
     return &msg;
 }
 
+/* When an answered request is over that does not end at once, and those that came with it. */
+enum {
+    J_OVER = TIMER_64_T1_MS + TIMER_SLACK_MS,
+    K_OVER = TIMER_T4_MS + TIMER_SLACK_MS,
+};
+
 /* ---- checks ---- */
 
 /* Messages from the first one on that begin with `start`, at these times after the begin. */

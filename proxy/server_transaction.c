@@ -134,6 +134,7 @@ static struct str key_print(struct transactions *transactions, const struct sip_
 int server_transactions_create(struct transactions *transactions)
 {
     transactions->server_pool.size = SERVER_POOLED;
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): of a pointer, and so it should be */
     transactions->servers = calloc(CHAINS_MIN, sizeof(transactions->servers[0]));
     transactions->server_chains = transactions->servers ? CHAINS_MIN : 0;
     return transactions->servers ? 0 : -ENOMEM;
@@ -149,6 +150,7 @@ static void chains_grow(struct transactions *transactions)
 {
     struct server_transaction **before = transactions->servers, *server;
     size_t count = transactions->server_chains;
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): of a pointer, and so it should be */
     struct server_transaction **chains = calloc(2 * count, sizeof(chains[0]));
 
     if (!chains)
@@ -283,7 +285,8 @@ void server_transaction_drop(struct server_transaction *server)
 void server_transactions_destroy(struct transactions *transactions)
 {
     for (size_t i = 0; i < transactions->server_chains; i++)
-        while (transactions->servers[i])
+        while (transactions->servers[i]) /* each goes out of its chain */
+            /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it can't follow detach() */
             server_transaction_drop(transactions->servers[i]);
     free(transactions->servers);
     pool_clear(&transactions->server_pool);
@@ -306,6 +309,7 @@ static void servers_end_fire(struct timer *timer, uint64_t now)
     struct transactions *transactions = CONTAINER_OF(timer, struct transactions, servers_end);
     struct server_transaction *first;
 
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it can't follow detach() */
     while ((first = transactions->kept_servers[KEPT_OTHERS]) && first->ends <= now)
         finish(first, now);
     if (first)

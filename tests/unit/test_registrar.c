@@ -339,14 +339,21 @@ static void replay_is_stale(void **state) /* S3 refused, RFC 7616 3.3 */
 
 static void too_many_wrong_passwords_are_403_known_user_or_not(void **state) /* S3 refused */
 {
-    static const struct login wrong[] = {
+    struct login wrong[] = {
         {"bob",     "x", "MD5", NULL, NULL},
         {"mallory", "x", "MD5", NULL, NULL},
     };
     struct edge *edge = *state;
 
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
-        for (unsigned n = 1; n < 5; n++)
+        int status = register_as(edge, &wrong[i], "c1", "");
+
+        if (i && status == 403) { /* one in 1024 shares its count with bob */
+            wrong[i].user = "trudy";
+            status = register_as(edge, &wrong[i], "c1", "");
+        }
+        assert_int_equal(status, 401);
+        for (unsigned n = 2; n < 5; n++)
             assert_int_equal(register_as(edge, &wrong[i], "c1", ""), 401);
         assert_int_equal(register_as(edge, &wrong[i], "c1", ""), 403);
         assert_int_equal(register_as(edge, &wrong[i], "c1", ""), 403);

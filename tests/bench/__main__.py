@@ -91,7 +91,7 @@ def main():
         import plots  # matplotlib takes a second, and need not be there for single figures
 
         drawn = plots.draw(notes, names, kinds, to / "docs/bench")
-    said = report.text(notes, place, names, kinds, "tests/bench/run " + " ".join(sys.argv[1:]),
+    said = report.text(notes, place, names, kinds, " ".join(["tests/bench/run", *sys.argv[1:]]),
                        [(title, f"docs/bench/{file}") for title, file in drawn])
     (to / "BENCHMARKS.md").write_text(said)
     print("\n".join(report.sections(notes, names, kinds)))

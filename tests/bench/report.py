@@ -76,7 +76,10 @@ Instructions (callgrind) and system calls (strace) are exact, all else is as goo
 within this file only.
 
 The servers' configurations are in `tests/bench/servers`. *floor* answers SIP by itself and forwards nothing:
-what OpenSSL, the sockets and a minimal reading cost. HAProxy passes bytes on, so it routes no calls."""
+what OpenSSL, the sockets and a minimal reading cost. HAProxy passes bytes on, so it routes no calls; it takes two
+open files for a client. With more connections a message costs more in each server, as what the kernel and OpenSSL
+hold of a connection no longer fits the caches: what is left without the floor's is the server's own. With two
+workers the load generator is on the same two cores, and takes its share of their caches."""
 
 
 def command_output(*argv):

@@ -154,7 +154,7 @@ class Kamailio(Server):
     @staticmethod
     def version():
         said = subprocess.run(["kamailio", "-v"], capture_output=True, text=True, check=False)
-        return said.stdout.splitlines()[0].replace("version: ", "")
+        return said.stdout.splitlines()[0].replace("version: ", "").strip()
 
 
 class HaProxy(Server):

@@ -59,7 +59,7 @@ static uint16_t address_print(const struct sockaddr *sa, char *text, size_t size
     return ntohs(in->sin_port);
 }
 
-struct token flow_named(const struct flow *flow, enum token_kind kind, struct str uri)
+struct token flow_token(const struct flow *flow, enum token_kind kind, struct str uri)
 {
     return (struct token){
         .kind = kind,
@@ -74,7 +74,7 @@ struct token flow_named(const struct flow *flow, enum token_kind kind, struct st
 static int flow_sign(struct flow *flow)
 {
     struct proxy *proxy = flow->proxy;
-    struct token token = flow_named(flow, TOKEN_FLOW, STR(""));
+    struct token token = flow_token(flow, TOKEN_FLOW, STR(""));
     struct str text;
 
     arena_reset(&proxy->arena);
@@ -294,7 +294,7 @@ int flow_token_read(struct proxy *proxy, struct str text, struct token *out)
     }
     if (!uri.p)
         return token_parse(proxy->tokens, &proxy->arena, text, out);
-    *out = flow_named(flow, contact ? TOKEN_CONTACT : TOKEN_FLOW, uri);
+    *out = flow_token(flow, contact ? TOKEN_CONTACT : TOKEN_FLOW, uri);
     return 0;
 }
 

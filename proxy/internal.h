@@ -134,8 +134,8 @@ bool core_transport_choose(struct proxy *proxy, struct hop *to, size_t len, uint
 
 /* ---- flow.c ---- */
 
-/* A token that names it. */
-struct token flow_named(const struct flow *flow, enum token_kind kind, struct str uri);
+/* A token that names it. uri: as in struct token, borrowed. */
+struct token flow_token(const struct flow *flow, enum token_kind kind, struct str uri);
 /* Find the flow that a verified token names. -ENOENT: its connection is gone. */
 int flow_find(struct proxy *proxy, const struct token *token, struct flow **out);
 /* token_parse(), but what a flow here is named by was signed here: no MAC is computed of it (R7).

@@ -383,7 +383,7 @@ static int contact_mask_make(struct proxy *proxy, struct flow *flow, struct str 
         return err == -ENOMEM ? err : -EBADMSG;
     if (!parsed.host.p)
         return 0;
-    token = flow_named(flow, TOKEN_CONTACT, parsed.text);
+    token = flow_token(flow, TOKEN_CONTACT, parsed.text);
     text = token_print(proxy->tokens, &proxy->arena, &token);
     params = contact_params(&proxy->arena, parsed.params);
     if (!text.p || !params.p)

@@ -6,11 +6,15 @@
 #define __has_feature(feature) 0
 #endif
 
+static unsigned most(const struct pool *pool)
+{
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-static const unsigned kept_max = 0;
+    (void)pool;
+    return 0;
 #else
-static const unsigned kept_max = POOL_KEPT;
+    return pool->kept ? pool->kept : POOL_KEPT;
 #endif
+}
 
 /* What lies in an object that nobody has. */
 struct pool_object {
@@ -43,7 +47,7 @@ void pool_give(struct pool *pool, void *object)
 {
     struct pool_object *given = object;
 
-    if (pool->count >= kept_max) {
+    if (pool->count >= most(pool)) {
         free(object);
         return;
     }

@@ -1,7 +1,7 @@
 /* Objects of one size that come and go with each message: what was given back last is taken next,
  * since it is still in the cache, and the heap is not asked.
  *
- * Bounded: POOL_KEPT objects are kept at most, the rest goes back to the heap, as after a storm.
+ * Bounded: `kept` objects are kept at most, the rest goes back to the heap, as after a storm.
  * With AddressSanitizer none is kept: it sees who uses what was given back.
  * Ownership: of an object its taker's, until it gives it back to the same pool.
  * Threads:   one worker's, no locks. */
@@ -14,7 +14,8 @@ enum { POOL_KEPT = 512 };
 struct pool_object;
 
 struct pool {
-    size_t size; /* of an object; all else zeroed: empty */
+    size_t size;   /* of an object; all else zeroed: empty */
+    unsigned kept; /* at most; 0: POOL_KEPT */
     unsigned count;
     struct pool_object *first;
 };

@@ -7,25 +7,12 @@
 
 #include <openssl/crypto.h>
 
-#ifndef __has_feature
-#define __has_feature(feature) 0
-#endif
-
-enum { KEPT = 4 };
-
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-static const unsigned kept_max = 0;
-#else
-static const unsigned kept_max = KEPT;
-#endif
+#include "proxy/pool.h"
 
 /* A record (RFC 8446 5.2: 2^14 bytes and 256), its header, and what OpenSSL adds to align it. */
 enum { RECORD_LEAST = 16 * 1024, RECORD_SIZE = 18 * 1024 };
 
-static _Thread_local struct {
-    void *blocks[KEPT];
-    unsigned count;
-} kept;
+static _Thread_local struct pool records = {.size = RECORD_SIZE, .kept = 4};
 
 static bool is_record(size_t size)
 {
@@ -36,9 +23,7 @@ static void *take(size_t size, const char *file, int line)
 {
     (void)file;
     (void)line;
-    if (!is_record(size))
-        return malloc(size);
-    return kept.count ? kept.blocks[--kept.count] : malloc(RECORD_SIZE);
+    return is_record(size) ? pool_take(&records) : malloc(size);
 }
 
 static void give(void *block, const char *file, int line)
@@ -50,8 +35,8 @@ static void give(void *block, const char *file, int line)
     if (!block)
         return;
     size = malloc_usable_size(block);
-    if (kept.count < kept_max && size >= RECORD_SIZE && size < 2 * (size_t)RECORD_SIZE)
-        kept.blocks[kept.count++] = block;
+    if (size >= RECORD_SIZE && size < 2 * (size_t)RECORD_SIZE)
+        pool_give(&records, block);
     else
         free(block);
 }
@@ -70,6 +55,5 @@ int tls_memory_use(void)
 
 void tls_memory_thread_end(void)
 {
-    while (kept.count)
-        free(kept.blocks[--kept.count]);
+    pool_clear(&records);
 }

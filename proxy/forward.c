@@ -662,9 +662,7 @@ static void keepalives_note(const struct forward *forward, const struct sip_msg 
         flow_keepalives_agreed(forward->from.flow, seconds, now);
 }
 
-/* What is remembered of a response that passes: behind its sending, which nothing of this waits
- * for.
- */
+/* What is remembered of a response that passes, once it is sent: nothing of this may delay it. */
 static void response_note(struct forward *forward, const struct sip_msg *response, uint64_t now)
 {
     struct flow *flow = forward->from.flow;

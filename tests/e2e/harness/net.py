@@ -5,6 +5,7 @@ with the last process in it. Where the system forbids that, tests run on the mac
 import ctypes
 import fcntl
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -90,15 +91,16 @@ given_ports = set()
 
 
 def free_port(address="127.0.0.1"):
-    """A port free for TCP and UDP, never given twice to this process's tests."""
+    """A port free for TCP and UDP, never given twice to this process's tests. Below those that the
+    kernel gives to outgoing connections: one of these could take it before it is listened on."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     while True:
         with socket.socket(family, socket.SOCK_STREAM) as tcp, socket.socket(
             family, socket.SOCK_DGRAM
         ) as udp:
-            tcp.bind((address, 0))
-            port = tcp.getsockname()[1]
+            port = random.randrange(10000, 32768)
             try:
+                tcp.bind((address, port))
                 udp.bind((address, port))
             except OSError:
                 continue
